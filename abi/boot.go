@@ -1,0 +1,57 @@
+package abi
+
+// The boot block is the content of HandleBoot: a BootHeader, then a payload of
+// records. Arguments, environment and the auxiliary vector are not in it: they
+// lie on the initial stack as the System V ABI says, under every isolation.
+
+// BootSize is the size of an encoded BootHeader, in bytes.
+const BootSize = 128
+
+// BootHeader is the fixed part, read by the runtime before its heap exists.
+// All fields are little endian at the offsets of their order here.
+type BootHeader struct {
+	Magic   uint64 // abi.Magic
+	Version uint32 // abi.Version
+	Flags   uint32 // BootVM …
+	Size    uint64 // size of the whole boot block, in bytes
+	Memory  uint64 // limit of the memory region in bytes; 0 means RegionMax
+	ID      uint64 // this pVM's id, unique per monitor; what getpid shows is PID
+	PID     uint32 // what getpid answers
+	PPID    uint32
+	UID     uint32 // what getuid answers
+	GID     uint32
+	TickUS  uint32 // preemption tick while busy, microseconds
+	_       uint32
+	Seed    [32]byte // fresh random bytes
+	// vm only: wall clock ns = WallBase + ((tsc-TSCBase)*TSCMul)>>32, and the
+	// same multiplier from MonoBase for the monotonic clock.
+	_ [32]byte // reserved, zero
+}
+
+// Bits of BootHeader.Flags.
+const (
+	BootVM     = 1 << iota // the guest runs under isolation=vm
+	BootTrace              // print the app's system calls (noyau run --trace)
+	BootTTY0               // handle 0 is a terminal on the host's side
+	BootTTY1               // handle 1 is
+	BootTTY2               // handle 2 is
+	BootNetOut             // unconnected UDP may be sent with CallSend to any address; else OpSendTo
+	BootFork               // fork is allowed
+)
+
+// Kinds of boot records. A record is: kind u16, reserved u16, length u32, then
+// length bytes, padded with zeros to a multiple of 8. Strings are u16 length
+// plus bytes (see AppendString). Unknown kinds are skipped.
+const (
+	RecHostname = 1 // string
+	RecDir      = 2 // string: the working directory at start (-w)
+	RecFile     = 3 // string path, u32 mode, then the content: a file of the in-memory root
+	RecHostFile = 4 // string path, u32 mode, u32 handle, u64 size: content behind a read-only handle
+	RecVolume   = 5 // string guest path, u32 volume number, u32 flags (VolumeReadOnly)
+	RecWinsize  = 6 // u16 rows, u16 cols: of the terminal at start
+	RecLimit    = 7 // u32 resource (RLIMIT_*), u64 soft, u64 hard: what getrlimit answers
+	RecTraceTo  = 8 // u32 handle that the trace is written to (default: 2)
+)
+
+// VolumeReadOnly is a flag of RecVolume.
+const VolumeReadOnly = 1

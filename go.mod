@@ -1,0 +1,3 @@
+module noyau.dev
+
+go 1.26.0

@@ -1,0 +1,89 @@
+// Package rt is every hook between the library OS and the Go runtime beneath
+// it: time, readiness, host calls, signals, memory. Nothing else of the library
+// OS may know which runtime it stands on.
+//
+// It has two implementations. rt_noyau.go (build tag noyau) is the one inside an
+// image: thin linknames into the patched runtime. rt_native.go is for unit tests
+// on plain Linux: the same functions over package time, a goroutine around
+// epoll_wait, and real system calls, so that the library OS's tests run under
+// the stock toolchain.
+//
+// All functions are called on ordinary goroutines unless they say otherwise.
+package rt
+
+// Pollable readiness bits, the values of EPOLLIN …
+const (
+	In    = 0x1
+	Pri   = 0x2
+	Out   = 0x4
+	Err   = 0x8
+	Hup   = 0x10
+	RdHup = 0x2000
+)
+
+// A PD is one registration of a descriptor with the runtime's network poller
+// (a *runtime.pollDesc that must not be dereferenced).
+type PD uintptr
+
+// A Source is a host handle whose readiness somebody in this pVM watches.
+// Events are edge-triggered. The zero value with Notify set is ready for Watch.
+type Source struct {
+	// Notify is called on a goroutine of rt's own with the bits that came
+	// since the last call, if Slow is set. It must not block for long.
+	Notify func(events uint32)
+	// Slow says that somebody besides PD watches: a blocked call, an epoll
+	// instance. It may be changed at any time.
+	Slow bool
+	// PD, if not 0, is made ready by the scheduler itself, without Notify.
+	// This is the fast path of nearly every connection. Set it with SetPD.
+	PD PD
+
+	handle int32
+	next   int32  // index of the next source with pending events
+	events uint32 // pending for Notify
+}
+
+// A Timer calls a function once at a time. Make one with NewTimer.
+//
+//	t := rt.NewTimer(f)   // f runs on its own goroutine
+//	t.Reset(ns)           // in ns nanoseconds from now, replaces an earlier one
+//	t.Stop()              // reports whether it stopped a pending call
+//
+// Functions provided by each implementation:
+//
+//	func NewTimer(f func()) *Timer
+//	func Nanotime() int64                        // monotonic clock, ns
+//	func Walltime() (sec int64, nsec int32)      // CLOCK_REALTIME
+//	func CPUTime() int64                         // CPU time of this pVM, ns (an estimate inside an image)
+//	func Ready(pd PD, events uint32)             // make pd's readers (In, RdHup, Hup, Err) and/or writers (Out, Hup, Err) ready
+//	func Watch(handle int32, s *Source) int32    // register with the host's poll; 0 or an errno
+//	func Unwatch(handle int32)                   // before CallClose
+//	func SetPD(s *Source, pd PD)
+//	func AddWaiter(n int)                        // n=+1 before, -1 after a goroutine waits for something outside this
+//	                                             // pVM (host event, signal): it is then no deadlock
+//	func HostCall(nr, a1, a2, a3, a4, a5, a6 uintptr) (r uintptr, errno uint32)
+//	                                             // see package abi; pointers as uintptr(unsafe.Pointer(p)) in the call expression
+//	func SendSignal(sig uint32) bool             // hand sig to os/signal; false if the app has not asked for it
+//	func Dump()                                  // print all goroutine stacks to standard error, as SIGQUIT does
+//	func Exit(code int32)                        // end the pVM
+//	func Boot() *abi.BootHeader
+//	func Pages(n uintptr) uintptr                // n bytes of zeroed page-aligned memory outside the Go heap; 0 if none
+//	func FreePages(p, n uintptr)
+//	func Rand(p []byte)                          // the runtime's own ChaCha8 generator, seeded from the boot block: cryptographically strong
+//	func Spawn(f func())                         // a goroutine hidden from the app's count, traces and deadlock detection (a system goroutine)
+//	func Gosched()
+
+// Hooks that the library OS sets for the runtime. They are variables since the
+// runtime is below the library OS. All are set before the app's first init.
+var (
+	// PollOpen attaches pd to the open file fd, edge-triggered: readiness that
+	// is already there must be reported by Ready at once. Returns 0 or an
+	// errno: EPERM for files that are always ready (regular files).
+	PollOpen func(fd int32, pd PD) uint32
+	// PollClose detaches pd. The file may already be gone.
+	PollClose func(fd int32, pd PD)
+	// Write is the runtime's print and panic output to descriptors 1 and 2. It
+	// may be called on any stack and must not allocate or lock; it goes
+	// straight to the handle. (Inside an image the runtime has its own.)
+	Write func(fd int32, p []byte)
+)
