@@ -1,0 +1,114 @@
+package monitor
+
+import (
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Spec is what a back-end gets to start an image. It must not keep or close
+// Image and Handles: the monitor closes them when Start returns.
+type Spec struct {
+	Name    string
+	Image   *os.File
+	Args    []string   // with argv[0]
+	Env     []string   // "KEY=value"
+	Handles []*os.File // by handle number, from 0; all are set
+	Memory  uint64     // bytes; 0: no limit
+	Pids    int        // 0: default
+	Tick    time.Duration
+	NetOut  bool // datagrams may be sent to any address without asking
+	Fork    bool
+	Options map[string]string
+}
+
+// A Backend is an isolation: it runs images.
+type Backend interface {
+	// Available returns nil if pVMs can be started on this host, else why not.
+	Available() error
+	Start(spec *Spec) (Process, error)
+}
+
+// A Process is a running image. Its methods are safe for concurrent use.
+type Process interface {
+	Pid() int
+	// Wait blocks, without holding a thread, until the image has ended.
+	Wait() Status
+	Kill() error
+	Stats() (Stats, error) // CPU, RSS and PrivateDirty only
+	// Sandbox says which protections are in force and which are not.
+	Sandbox() (inForce, missing []string)
+}
+
+// Status is how the host saw a Process end.
+type Status struct {
+	Code   int         // exit code if Signal is 0
+	Signal unix.Signal // signal that ended it
+	OOM    bool        // the kernel killed it for want of memory
+	Detail string      // more for people, may be empty
+}
+
+var backends struct {
+	sync.Mutex
+	byName map[string]Backend
+}
+
+// Register makes an isolation known. Packages of isolations are given to it at
+// program start.
+func Register(name string, b Backend) {
+	backends.Lock()
+	defer backends.Unlock()
+	if backends.byName == nil {
+		backends.byName = make(map[string]Backend)
+	}
+	backends.byName[name] = b
+}
+
+// autoOrder is the preference of isolation "auto".
+var autoOrder = []string{"vm", "process"}
+
+// backend finds the isolation called name.
+func backend(name string) (string, Backend, error) {
+	backends.Lock()
+	defer backends.Unlock()
+	if name != "" && name != "auto" {
+		b := backends.byName[name]
+		if b == nil {
+			return "", nil, fmt.Errorf("isolation %q is not known (known: auto, %s)", name, strings.Join(known(), ", "))
+		}
+		if err := b.Available(); err != nil {
+			return "", nil, fmt.Errorf("isolation %s cannot be used here: %w", name, err)
+		}
+		return name, b, nil
+	}
+	var why []string
+	for _, n := range autoOrder {
+		b := backends.byName[n]
+		if b == nil {
+			continue
+		}
+		if err := b.Available(); err != nil {
+			why = append(why, n+": "+err.Error())
+			continue
+		}
+		return n, b, nil
+	}
+	if why == nil {
+		why = []string{"none is built in"}
+	}
+	return "", nil, fmt.Errorf("no isolation can be used here: %s", strings.Join(why, "; "))
+}
+
+func known() []string {
+	var names []string
+	for n := range backends.byName {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}

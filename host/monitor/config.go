@@ -1,0 +1,135 @@
+// Package monitor is the host side of pVMs, whatever their isolation: it
+// prepares what an image starts with (handles, boot block), starts it by a
+// back-end, answers its control messages through package broker, pumps its
+// standard streams and says how it ended.
+//
+//	inst, err := monitor.Start(ctx, monitor.Config{Image: "app.img", Stdout: os.Stdout, Stderr: os.Stderr})
+//	exit := inst.Wait()
+//
+// Many pVMs may run in one monitor process. Each costs a few parked goroutines
+// and no thread.
+package monitor
+
+import (
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/host/policy"
+	"noyau.dev/host/volume"
+)
+
+// Publish and Volume are re-exported so that most callers need this package only.
+type (
+	Publish = policy.Publish
+	Volume  = volume.Spec
+)
+
+// Config says how to run one pVM. Only an image is required.
+type Config struct {
+	// Image is the path of the image file. ImageFile, if not nil, is the image
+	// itself, open for reading; the caller keeps it and may close it after
+	// Start. It saves work when one image is started many times.
+	Image     string
+	ImageFile *os.File
+
+	Name     string   // for messages and host-side names; default: the image's base name
+	Args     []string // argv without argv[0]
+	Arg0     string   // argv[0]; default: Name
+	Env      []string // "KEY=value"; nothing is inherited
+	Dir      string   // working directory inside; default "/"
+	Hostname string   // default: Name cut to a valid host name
+	UID, GID uint32   // what the app sees; no relation to the host's
+
+	Memory uint64 // bytes of memory the pVM may use; 0: no limit
+	Pids   int    // processes a family may have; 0: the back-end's default
+
+	Publish []Publish
+	Volumes []Volume
+	Net     policy.Net
+	Files   []File  // further files of the in-memory root
+	Limits  []Limit // what getrlimit answers inside
+
+	// Stdin nil is an empty input. Stdout and Stderr nil are thrown away; if
+	// they are the same (==) writer, what the app writes keeps its order.
+	// Wait returns after all output was written.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Terminal tells which standard streams are terminals of the user's.
+	Terminal Terminal
+
+	Trace   bool      // print the app's system calls
+	TraceTo io.Writer // where to; nil: to Stderr
+
+	Isolation string // "auto" (also ""), "process", "vm"
+	// Sandbox options of the back-end, by name, passed as they are.
+	Options map[string]string
+
+	StopSignal  unix.Signal   // what Stop sends first; 0: SIGTERM
+	Tick        time.Duration // preemption tick while busy; 0: 10 ms
+	MaxHandles  int           // bound on handles of this pVM in the monitor; 0: 16,384
+	NoZoneinfo  bool          // do not show the host's time zones at /usr/share/zoneinfo
+	NoHostCerts bool          // do not show the host's CA certificates
+}
+
+// File is a file of the pVM's in-memory root.
+type File struct {
+	Path    string // absolute, clean
+	Mode    uint32 // permission bits
+	Content []byte
+}
+
+// Limit is a resource limit as the app sees it (RLIMIT_*).
+type Limit struct {
+	Resource   uint32
+	Soft, Hard uint64
+}
+
+// Terminal describes the user's terminal. A nil file means that the stream is
+// not a terminal. Start saves the settings of the terminals and the end of the
+// pVM restores them.
+type Terminal struct {
+	In, Out, Err *os.File
+	Rows, Cols   uint16 // window size at start; see Instance.Resize
+}
+
+// Exit says how a pVM ended.
+type Exit struct {
+	// Code is the exit code as a shell shows it: the app's own, or 128+Signal.
+	Code int
+	// Signal is the signal that killed the pVM, 0 if it ended by itself.
+	Signal unix.Signal
+	OOM    bool // killed for want of memory
+	// Reason is a sentence for people, empty when the app just exited.
+	Reason string
+}
+
+// Stats are figures of a running pVM.
+type Stats struct {
+	CPU          time.Duration
+	RSS          uint64 // resident memory, bytes
+	PrivateDirty uint64 // memory that exists for this pVM alone, bytes
+	Handles      int    // handles in the monitor's table
+	Requests     uint64 // control messages answered so far
+	Connections  uint64 // outgoing connections made so far
+	Pending      int    // requests under way
+}
+
+// Info tells what is in force for a pVM.
+type Info struct {
+	Name      string
+	Isolation string
+	Pid       int       // host process
+	Started   time.Time // wall clock
+	Sandbox   []string  // "seccomp (16 calls)", "user namespace" …: what the back-end could put in place
+	Missing   []string  // what it could not, each with its reason
+	Ports     []Port
+}
+
+// Port is a published port with the host address that it really has.
+type Port struct {
+	Publish
+	Host string // "ip:port"
+}
