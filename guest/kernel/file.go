@@ -39,9 +39,11 @@ type File interface {
 
 // PDAttacher is implemented by files backed by a host handle: the runtime's
 // poller is then attached to the rt.Source itself, the fast path. Others are
-// attached through their Queue.
+// attached through their Queue. A file has several registrations when its
+// descriptor was duplicated (net.TCPConn.File), so each is detached by itself.
 type PDAttacher interface {
-	AttachPD(pd uintptr) // 0 detaches
+	AttachPD(pd uintptr)
+	DetachPD(pd uintptr)
 }
 
 // Blocking waits are interrupted by nothing: signals reach the app through
