@@ -1,0 +1,16 @@
+package kernel
+
+import "noyau.dev/guest/linux"
+
+// SocketNames is how the sockets brick gives unix sockets a name in the file
+// system. The files brick sets it; while it is nil such names are in a table of
+// the sockets brick alone, by cleaned path.
+var SocketNames interface {
+	// BindSocket makes a socket inode at path (relative to the working
+	// directory, mode 0777 less the umask) that stands for sock. EADDRINUSE if
+	// the name exists, else the errors of mknod.
+	BindSocket(path string, sock any) linux.Errno
+	// FindSocket returns what BindSocket was given, following symbolic links;
+	// ECONNREFUSED if the file is no socket, else the errors of open.
+	FindSocket(path string) (sock any, e linux.Errno)
+}
