@@ -1,0 +1,36 @@
+package kvm
+
+// Requests of /dev/kvm, of a VM and of a vCPU, as linux/kvm.h numbers them.
+const (
+	reqAPIVersion     = 0xAE00
+	reqCreateVM       = 0xAE01
+	reqCheckExtension = 0xAE03
+	reqVCPUMapSize    = 0xAE04
+	reqSupportedCPUID = 0xC008AE05
+
+	reqCreateVCPU = 0xAE41
+	reqSetMemory  = 0x4020AE46
+
+	reqRun      = 0xAE80
+	reqGetSregs = 0x8138AE83
+	reqSetSregs = 0x4138AE84
+	reqGetMSRs  = 0xC008AE88
+	reqSetMSRs  = 0x4008AE89
+	reqSetCPUID = 0x4008AE90
+	reqGetXSave = 0x9000AEA4
+	reqSetXSave = 0x5000AEA5
+	reqSetXCRs  = 0x4188AEA7
+	reqSetAttr  = 0x4018AEE1
+)
+
+// SetupRequests are the ioctl requests made before the guest's first
+// instruction; RunRequests are those made afterwards. A sandbox around the
+// runner allows exactly these.
+var (
+	SetupRequests = []uint32{
+		reqAPIVersion, reqCreateVM, reqCheckExtension, reqVCPUMapSize, reqSupportedCPUID,
+		reqCreateVCPU, reqSetMemory, reqSetSregs, reqGetMSRs, reqSetMSRs, reqSetCPUID, reqSetXCRs,
+		reqGetSregs, reqGetXSave, reqSetAttr,
+	}
+	RunRequests = []uint32{reqRun, reqGetSregs, reqGetXSave, reqSetXSave, reqSetMemory, reqGetMSRs}
+)

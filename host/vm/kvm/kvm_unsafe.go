@@ -1,0 +1,269 @@
+// Package kvm is the part of Linux's KVM interface that a sealed one-vCPU
+// guest needs: /dev/kvm, one VM, one vCPU, memory slots. It knows nothing of
+// what the guest is. It imports only the standard library's lowest packages and
+// x/sys/unix, since the runner links it and starts often.
+package kvm
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A VM is a virtual machine with one vCPU. It is used by one thread.
+type VM struct {
+	dev, vm, vcpu int
+	mapped        []byte
+	run           *run
+}
+
+// ioctl's argument may be the address of a Go variable: the directive keeps it
+// alive, and in place, during the call.
+//
+//go:uintptrescapes
+func ioctl(fd int, req, arg uintptr) (uintptr, unix.Errno) {
+	r, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, arg)
+	return r, e
+}
+
+// Create makes a VM and its vCPU through the descriptor dev of /dev/kvm. A VM
+// belongs to the address space that made it: no other process can run it.
+func Create(dev int) (*VM, error) {
+	if v, e := ioctl(dev, reqAPIVersion, 0); e != 0 || v != 12 {
+		return nil, fmt.Errorf("kvm: want interface version 12 of /dev/kvm, got %d (%v)", v, e)
+	}
+	for _, c := range []struct {
+		n    uintptr
+		name string
+	}{{3, "USER_MEMORY"}, {74, "SYNC_REGS"}, {136, "IMMEDIATE_EXIT"}, {55, "XSAVE"}, {56, "XCRS"}} {
+		if v, _ := ioctl(dev, reqCheckExtension, c.n); v == 0 {
+			return nil, fmt.Errorf("kvm: this host's KVM lacks KVM_CAP_%s", c.name)
+		}
+	}
+	size, e := ioctl(dev, reqVCPUMapSize, 0)
+	if e != 0 || size < unsafe.Sizeof(run{}) {
+		return nil, fmt.Errorf("kvm: size of the shared page: %d (%v)", size, e)
+	}
+	vm, e := ioctl(dev, reqCreateVM, 0)
+	if e != 0 {
+		return nil, fmt.Errorf("kvm: create VM: %w", e)
+	}
+	vcpu, e := ioctl(int(vm), reqCreateVCPU, 0)
+	if e != 0 {
+		unix.Close(int(vm))
+		return nil, fmt.Errorf("kvm: create vCPU: %w", e)
+	}
+	b, err := unix.Mmap(int(vcpu), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		unix.Close(int(vcpu))
+		unix.Close(int(vm))
+		return nil, fmt.Errorf("kvm: map the shared page: %w", err)
+	}
+	v := &VM{dev: dev, vm: int(vm), vcpu: int(vcpu), mapped: b, run: (*run)(unsafe.Pointer(&b[0]))}
+	v.run.validRegs = syncRegs
+	return v, nil
+}
+
+// Close ends the VM. The descriptor of /dev/kvm stays open.
+func (v *VM) Close() {
+	unix.Munmap(v.mapped)
+	unix.Close(v.vcpu)
+	unix.Close(v.vm)
+}
+
+// Descriptors returns the numbers of the VM and of the vCPU.
+func (v *VM) Descriptors() (vm, vcpu int) { return v.vm, v.vcpu }
+
+// MoveDescriptors duplicates both descriptors to numbers from min upward and
+// closes the originals, so that they are out of the way of handle numbers.
+func (v *VM) MoveDescriptors(min int) error {
+	for _, p := range []*int{&v.vm, &v.vcpu} {
+		n, err := unix.FcntlInt(uintptr(*p), unix.F_DUPFD_CLOEXEC, min)
+		if err != nil {
+			return fmt.Errorf("kvm: move descriptor %d to %d or above: %w", *p, min, err)
+		}
+		unix.Close(*p)
+		*p = n
+	}
+	return nil
+}
+
+// SetMemory makes mem the guest-physical memory at gpa, as memory slot number
+// slot. mem is page aligned and must stay mapped.
+func (v *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
+	r := struct {
+		slot, flags uint32
+		gpa, size   uint64
+		addr        uintptr
+	}{slot, 0, gpa, uint64(len(mem)), uintptr(unsafe.Pointer(unsafe.SliceData(mem)))}
+	if _, e := ioctl(v.vm, reqSetMemory, uintptr(unsafe.Pointer(&r))); e != 0 {
+		return fmt.Errorf("kvm: memory slot %d at %#x, %d bytes: %w", slot, gpa, len(mem), e)
+	}
+	return nil
+}
+
+// SupportedCPUID returns what this host can show a guest.
+func (v *VM) SupportedCPUID() ([]CPUIDEntry, error) {
+	var b struct {
+		n, _ uint32
+		e    [256]CPUIDEntry
+	}
+	b.n = uint32(len(b.e))
+	if _, e := ioctl(v.dev, reqSupportedCPUID, uintptr(unsafe.Pointer(&b))); e != 0 {
+		return nil, fmt.Errorf("kvm: supported CPUID: %w", e)
+	}
+	return append([]CPUIDEntry(nil), b.e[:b.n]...), nil
+}
+
+// SetCPUID sets what the guest sees; leaves that are not in it read as zeros.
+func (v *VM) SetCPUID(list []CPUIDEntry) error {
+	var b struct {
+		n, _ uint32
+		e    [256]CPUIDEntry
+	}
+	b.n = uint32(copy(b.e[:], list))
+	if _, e := ioctl(v.vcpu, reqSetCPUID, uintptr(unsafe.Pointer(&b))); e != 0 {
+		return fmt.Errorf("kvm: set CPUID (%d entries): %w", b.n, e)
+	}
+	return nil
+}
+
+// SetXCR0 sets which extended states the guest has.
+func (v *VM) SetXCR0(mask uint64) error {
+	var x struct {
+		n, flags uint32
+		e        [16]struct {
+			xcr, _ uint32
+			value  uint64
+		}
+		_ [16]uint64
+	}
+	x.n, x.e[0].value = 1, mask
+	if _, e := ioctl(v.vcpu, reqSetXCRs, uintptr(unsafe.Pointer(&x))); e != 0 {
+		return fmt.Errorf("kvm: set XCR0 to %#x: %w", mask, e)
+	}
+	return nil
+}
+
+// Sregs reads the system registers.
+func (v *VM) Sregs(s *Sregs) error {
+	if _, e := ioctl(v.vcpu, reqGetSregs, uintptr(unsafe.Pointer(s))); e != 0 {
+		return fmt.Errorf("kvm: get system registers: %w", e)
+	}
+	return nil
+}
+
+// SetSregs sets the system registers at the next Run.
+func (v *VM) SetSregs(s *Sregs) {
+	v.run.sregs = *s
+	v.run.dirtyRegs |= syncSregs
+}
+
+// XSave reads the extended state.
+func (v *VM) XSave(x *XSave) error {
+	if _, e := ioctl(v.vcpu, reqGetXSave, uintptr(unsafe.Pointer(x))); e != 0 {
+		return fmt.Errorf("kvm: get extended state: %w", e)
+	}
+	return nil
+}
+
+// SetXSave sets the extended state; KVM refuses an image that is malformed.
+func (v *VM) SetXSave(x *XSave) error {
+	if _, e := ioctl(v.vcpu, reqSetXSave, uintptr(unsafe.Pointer(x))); e != 0 {
+		return fmt.Errorf("kvm: set extended state: %w", e)
+	}
+	return nil
+}
+
+type msrs struct {
+	n, _     uint32
+	index, _ uint32
+	value    uint64
+}
+
+// MSR reads a model specific register of the guest.
+func (v *VM) MSR(index uint32) (uint64, error) {
+	m := msrs{n: 1, index: index}
+	if n, e := ioctl(v.vcpu, reqGetMSRs, uintptr(unsafe.Pointer(&m))); e != 0 || n != 1 {
+		return 0, fmt.Errorf("kvm: get MSR %#x: %v", index, e)
+	}
+	return m.value, nil
+}
+
+// SetMSR sets a model specific register of the guest.
+func (v *VM) SetMSR(index uint32, value uint64) error {
+	m := msrs{n: 1, index: index, value: value}
+	if n, e := ioctl(v.vcpu, reqSetMSRs, uintptr(unsafe.Pointer(&m))); e != 0 || n != 1 {
+		return fmt.Errorf("kvm: set MSR %#x: %v", index, e)
+	}
+	return nil
+}
+
+// ClearTSCOffset makes the guest's time stamp counter equal to the host's. It
+// reports false where KVM cannot (before Linux 5.16).
+func (v *VM) ClearTSCOffset() bool {
+	zero := new(uint64)
+	a := struct {
+		flags, group uint32
+		attr         uint64
+		addr         uintptr
+	}{addr: uintptr(unsafe.Pointer(zero))}
+	_, e := ioctl(v.vcpu, reqSetAttr, uintptr(unsafe.Pointer(&a)))
+	runtime.KeepAlive(zero)
+	return e == 0
+}
+
+// Regs are the guest's registers as of the last exit. Changes take effect at
+// the next Run if Changed is called.
+func (v *VM) Regs() *Regs { return &v.run.regs }
+
+// Changed says that the caller wrote to Regs.
+func (v *VM) Changed() { v.run.dirtyRegs |= syncRegs }
+
+// Finish completes the instruction of the last exit, if KVM has that still to
+// do, without running the guest any further.
+func (v *VM) Finish() {
+	v.run.immediateExit = 1
+	ioctl(v.vcpu, reqRun, 0)
+	v.run.immediateExit = 0
+}
+
+// Run runs the guest until it exits. A signal to this thread gives ExitIntr.
+func (v *VM) Run() (Exit, error) {
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(v.vcpu), reqRun, 0)
+	switch e {
+	case 0:
+		return Exit(v.run.exitReason), nil
+	case unix.EINTR, unix.EAGAIN:
+		return ExitIntr, nil
+	}
+	return 0, fmt.Errorf("kvm: run: %w", e)
+}
+
+// MMIO describes an ExitMMIO: which guest-physical address, how many bytes.
+func (v *VM) MMIO() (gpa uint64, n uint32, write bool) {
+	d := (*struct {
+		gpa   uint64
+		_     [8]byte
+		n     uint32
+		write uint8
+	})(unsafe.Pointer(&v.run.data))
+	return d.gpa, d.n, d.write != 0
+}
+
+// IO describes an ExitIO.
+func (v *VM) IO() (port uint16, size uint8, count uint32, out bool) {
+	d := (*struct {
+		dir, size uint8
+		port      uint16
+		count     uint32
+	})(unsafe.Pointer(&v.run.data))
+	return d.port, d.size, d.count, d.dir == 1
+}
+
+// Suberror is the detail of ExitInternal and ExitEntry.
+func (v *VM) Suberror() uint64 {
+	return *(*uint64)(unsafe.Pointer(&v.run.data))
+}

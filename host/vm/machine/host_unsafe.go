@@ -1,0 +1,63 @@
+package machine
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const protRW = unix.PROT_READ | unix.PROT_WRITE
+
+// reserve returns size bytes of zeros at an address that is a multiple of
+// align, which cost nothing before they are touched. huge says whether the
+// kernel may back them with large pages.
+func reserve(size, align int, huge bool) ([]byte, error) {
+	size = (size + page - 1) &^ (page - 1)
+	extra := 0
+	if align > page {
+		extra = align
+	}
+	p, err := unix.MmapPtr(-1, 0, nil, uintptr(size+extra), protRW, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("vm: reserve %d bytes of address space: %w", size, err)
+	}
+	b := unsafe.Slice((*byte)(p), size+extra)
+	if extra != 0 {
+		skip := -uintptr(p) & uintptr(align-1)
+		b = b[skip : int(skip)+size]
+	}
+	if !huge {
+		// Errors do not matter: kernels without large pages refuse the advice.
+		unix.Madvise(b, unix.MADV_NOHUGEPAGE)
+	}
+	// Guest memory is of no use in a core dump, and no child must share it.
+	unix.Madvise(b, unix.MADV_DONTDUMP)
+	return b[:size:size], nil
+}
+
+// mapFile lays segment s of the file over mem at offset o.
+func mapFile(mem []byte, o uint64, fd int, s Segment) error {
+	prot := unix.PROT_READ
+	if s.Prot&Write != 0 {
+		prot = protRW
+	}
+	size := (s.Size + page - 1) &^ (page - 1)
+	file := (s.File + page - 1) &^ (page - 1)
+	if file != 0 {
+		_, err := unix.MmapPtr(fd, s.Offset, unsafe.Pointer(&mem[o]), uintptr(file), prot, unix.MAP_PRIVATE|unix.MAP_FIXED)
+		if err != nil {
+			return fmt.Errorf("vm: map the segment at %#x: %w", s.Addr, err)
+		}
+	}
+	if s.Prot&Write != 0 {
+		clear(mem[o+s.File : o+file]) // what follows in the file's last page
+		return nil
+	}
+	if file < size {
+		return unix.Mprotect(mem[o+file:o+size], prot)
+	}
+	return nil
+}
+
+func ptr(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }

@@ -1,0 +1,154 @@
+package machine
+
+import (
+	"fmt"
+
+	"noyau.dev/abi"
+	"noyau.dev/host/vm/kvm"
+)
+
+// segment is a part of the image in the guest's memory.
+type segment struct {
+	base, size uint64
+	prot       Prot
+}
+
+// Memory is all of a guest's memory, as the runner sees it.
+type Memory struct {
+	vm     *kvm.VM
+	t      tables
+	system []byte
+
+	image    []byte // from imageBase on
+	imgBase  uint64
+	segments []segment
+
+	region  []byte // reserved up to the limit
+	present []bool // by chunk: mapped in the guest
+	slotted int    // bytes of region that a memory slot covers
+	slots   uint32
+}
+
+// Bytes returns the n bytes of guest memory at a, or nil if any of them is not
+// there or, with write, is read-only. It is the only way from a guest address to
+// memory. n == 0 gives an empty slice that is not nil.
+func (m *Memory) Bytes(a Addr, n uint64, write bool) []byte {
+	if n == 0 {
+		return []byte{}
+	}
+	v := uint64(a)
+	end := v + n - 1 // last byte
+	if end < v {
+		return nil
+	}
+	switch {
+	case v >= abi.RegionBase && v-abi.RegionBase < uint64(len(m.region)):
+		o := v - abi.RegionBase
+		if n > uint64(len(m.region))-o {
+			return nil
+		}
+		for c := o / chunk; c <= (o+n-1)/chunk; c++ {
+			if !m.present[c] {
+				return nil
+			}
+		}
+		return m.region[o : o+n : o+n]
+	case v >= abi.VMStackBase && end < abi.VMStackBase+abi.VMStackSize:
+		o := pageStack*page + v - abi.VMStackBase
+		return m.system[o : o+n : o+n]
+	case v >= abi.VMInfoPage && end < abi.VMInfoPage+page && !write:
+		o := pageInfo*page + v - abi.VMInfoPage
+		return m.system[o : o+n : o+n]
+	}
+	for i := range m.segments {
+		s := &m.segments[i]
+		if v >= s.base && v-s.base < s.size {
+			if n > s.size-(v-s.base) || write && s.prot&Write == 0 {
+				return nil
+			}
+			o := v - m.imgBase
+			return m.image[o : o+n : o+n]
+		}
+	}
+	return nil
+}
+
+// Info is the page that the guest can only read.
+func (m *Memory) Info() []byte { return m.system[pageInfo*page:][:page] }
+
+// initSystem makes the system area and everything that does not depend on the
+// image.
+func (m *Memory) initSystem(vm *kvm.VM) (err error) {
+	m.vm = vm
+	if m.system, err = reserve(systemSize, page, false); err != nil {
+		return err
+	}
+	m.t.init(m.system)
+	if err := buildSystem(m.system, &m.t); err != nil {
+		return err
+	}
+	for _, p := range []struct {
+		va, gpa, n uint64
+		prot       Prot
+	}{
+		{abi.VMStackBase, gpaSystem + pageStack*page, abi.VMStackSize, Write},
+		{abi.VMInfoPage, gpaSystem + pageInfo*page, page, Read},
+		{abi.VMHypercallPage, gpaHypercall, page, Write},
+	} {
+		if err := m.t.mapPages(p.va, p.gpa, p.n, p.prot.pte()); err != nil {
+			return err
+		}
+	}
+	return vm.SetMemory(slotSystem, gpaSystem, m.system)
+}
+
+// A Segment is one PT_LOAD of an image, checked by the caller for its own
+// consistency only.
+type Segment struct {
+	Addr   uint64 // page aligned
+	Offset int64  // in the file, page aligned
+	File   uint64 // bytes that come from the file
+	Size   uint64 // bytes in memory, ≥ File
+	Prot   Prot
+}
+
+// MapImage maps the segments of the file behind fd, ascending by address and
+// without a page in common. The pages of the file are shared with all other VMs
+// of the same image until they are written to.
+func (m *Memory) MapImage(fd int, segs []Segment) error {
+	if len(segs) == 0 {
+		return fmt.Errorf("vm: the image has nothing to load")
+	}
+	m.imgBase = segs[0].Addr
+	last := segs[len(segs)-1]
+	end := (last.Addr + last.Size + page - 1) &^ (page - 1)
+	if m.imgBase < imageLow || end > imageHigh || end <= m.imgBase {
+		return fmt.Errorf("vm: the image spans %#x–%#x; it must lie within %#x–%#x", m.imgBase, end, imageLow, imageHigh)
+	}
+	var err error
+	if m.image, err = reserve(int(end-m.imgBase), page, false); err != nil {
+		return err
+	}
+	floor := m.imgBase
+	for _, s := range segs {
+		size := (s.Size + page - 1) &^ (page - 1)
+		if s.Addr < floor || s.Addr%page != 0 || s.Offset%page != 0 || s.File > s.Size || size > end-s.Addr {
+			return fmt.Errorf("vm: the segment at %#x is out of order or overlaps", s.Addr)
+		}
+		if s.Prot&Write != 0 && s.Prot&Exec != 0 {
+			return fmt.Errorf("vm: the segment at %#x is writable and executable", s.Addr)
+		}
+		if size == 0 {
+			continue
+		}
+		floor = s.Addr + size
+		if err := mapFile(m.image, s.Addr-m.imgBase, fd, s); err != nil {
+			return err
+		}
+		if err := m.t.mapPages(s.Addr, gpaImage+s.Addr-m.imgBase, size, s.Prot.pte()); err != nil {
+			return err
+		}
+		m.segments = append(m.segments, segment{s.Addr, size, s.Prot})
+	}
+	return m.vm.SetMemory(slotImage, gpaImage, m.image)
+}
