@@ -1,0 +1,235 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The control protocol of a monitor is HTTP with JSON on a unix socket that
+// only its user can reach:
+//
+//	GET  /v1/info                      what is in force
+//	GET  /v1/stats                     figures of this moment
+//	POST /v1/signal {"signal": 15}
+//	POST /v1/stop {"timeout_ms": 10000}  answered when the pVM has ended
+
+// A Controller is what a monitor lets others do with its pVM. Info and Stats
+// return values for JSON.
+type Controller interface {
+	Info() any
+	Stats() (any, error)
+	Signal(sig unix.Signal) error
+	Stop(timeout time.Duration)
+}
+
+type signalRequest struct {
+	Signal int `json:"signal"`
+}
+
+type stopRequest struct {
+	TimeoutMS int64 `json:"timeout_ms"`
+}
+
+type controlError struct {
+	Error string `json:"error"`
+}
+
+// ListenControl makes the control socket at path. The address is given to the
+// kernel relative to its directory, so the path may be longer than the 107
+// bytes of a socket address.
+func ListenControl(path string) (net.Listener, error) {
+	os.Remove(path)
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	l, err := net.Listen("unix", shortPath(dir, path))
+	if err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // its name is a different one by then
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return ownPeers{l}, nil
+}
+
+func shortPath(dir *os.File, path string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path))
+}
+
+// ownPeers accepts connections of the same user and of root only. The mode of
+// the socket's directory says the same; this holds if somebody changed it.
+type ownPeers struct{ net.Listener }
+
+func (l ownPeers) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if ownPeer(c.(*net.UnixConn)) {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+func ownPeer(c *net.UnixConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ok := false
+	raw.Control(func(fd uintptr) {
+		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		ok = err == nil && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
+	})
+	return ok
+}
+
+// ServeControl answers on l until it is closed.
+func ServeControl(l net.Listener, c Controller) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, r *http.Request) { reply(w, c.Info(), nil) })
+	mux.HandleFunc("GET /v1/stats", func(w http.ResponseWriter, r *http.Request) {
+		s, err := c.Stats()
+		reply(w, s, err)
+	})
+	mux.HandleFunc("POST /v1/signal", func(w http.ResponseWriter, r *http.Request) {
+		var q signalRequest
+		err := take(r, &q)
+		if err == nil && (q.Signal < 1 || q.Signal > 64) {
+			err = fmt.Errorf("%d is not a signal", q.Signal)
+		}
+		if err == nil {
+			err = c.Signal(unix.Signal(q.Signal))
+		}
+		reply(w, struct{}{}, err)
+	})
+	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, r *http.Request) {
+		var q stopRequest
+		err := take(r, &q)
+		if err == nil {
+			c.Stop(time.Duration(max(q.TimeoutMS, 0)) * time.Millisecond)
+		}
+		reply(w, struct{}{}, err)
+	})
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	err := s.Serve(l)
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func take(r *http.Request, v any) error {
+	return json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(v)
+}
+
+func reply(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		v = controlError{err.Error()}
+	}
+	json.NewEncoder(w).Encode(v)
+}
+
+// A Client controls a running pVM through its monitor.
+type Client struct {
+	http *http.Client
+	path string
+}
+
+// ErrGone means that the monitor does not answer: the pVM has just ended.
+var ErrGone = errors.New("the pVM has ended")
+
+// Control returns a client for the entry's monitor. It connects when used.
+func (e *Entry) Control() *Client {
+	path := e.Status.Socket
+	if path == "" {
+		path = e.SocketPath()
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		dir, err := os.Open(filepath.Dir(path))
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", shortPath(dir, path))
+	}
+	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, path}
+}
+
+// Info decodes what is in force into v.
+func (c *Client) Info(ctx context.Context, v any) error { return c.call(ctx, "GET", "info", nil, v) }
+
+// Stats decodes the figures of this moment into v.
+func (c *Client) Stats(ctx context.Context, v any) error { return c.call(ctx, "GET", "stats", nil, v) }
+
+// Signal delivers sig to the app.
+func (c *Client) Signal(ctx context.Context, sig unix.Signal) error {
+	return c.call(ctx, "POST", "signal", signalRequest{int(sig)}, nil)
+}
+
+// Stop sends the stop signal, waits up to timeout, kills, and returns when the
+// pVM has ended.
+func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
+	return c.call(ctx, "POST", "stop", stopRequest{timeout.Milliseconds()}, nil)
+}
+
+func (c *Client) call(ctx context.Context, method, what string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://monitor/v1/"+what, body)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		// The monitor goes away once the pVM has ended, perhaps while it
+		// answers us.
+		for _, gone := range []error{syscall.ECONNREFUSED, syscall.ENOENT, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
+			if errors.Is(err, gone) {
+				return ErrGone
+			}
+		}
+		return fmt.Errorf("monitor at %s: %w", c.path, err)
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(io.LimitReader(resp.Body, 16<<20))
+	if resp.StatusCode != http.StatusOK {
+		var e controlError
+		if dec.Decode(&e) != nil || e.Error == "" {
+			e.Error = strings.ToLower(resp.Status)
+		}
+		return errors.New(e.Error)
+	}
+	if out == nil {
+		return nil
+	}
+	return dec.Decode(out)
+}

@@ -1,0 +1,267 @@
+package state
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+)
+
+var (
+	nameRE = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
+	idRE   = regexp.MustCompile(`^[0-9a-f]{12}$`)
+)
+
+// CheckName says whether name can be the name of a pVM.
+func CheckName(name string) error {
+	if !nameRE.MatchString(name) {
+		return fmt.Errorf("the name %q is not allowed: up to 63 of a-z A-Z 0-9 _ . - beginning with a letter or digit", name)
+	}
+	return nil
+}
+
+// A NameError says that a name is taken.
+type NameError struct {
+	Name, ID string
+	Phase    Phase
+}
+
+func (e *NameError) Error() string {
+	todo := "remove it (noyau rm " + e.Name + ") or choose another name"
+	if e.Phase == Running || e.Phase == Created {
+		todo = "stop and remove it (noyau rm -f " + e.Name + ") or choose another name"
+	}
+	return fmt.Sprintf("the name %q is in use by pVM %s (%s); %s", e.Name, e.ID, e.Phase, todo)
+}
+
+// A NotFoundError says that nothing matches what the user gave.
+type NotFoundError struct{ Ref string }
+
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("no such pVM: %s (noyau ps -a lists all)", e.Ref)
+}
+
+// Create makes an entry for a pVM. It chooses ID, Created and Creator of m, and
+// a name that begins with m.Name's own value of base if Name is empty. A taken
+// name is a *NameError.
+func (d *Dir) Create(m Meta, base string) (*Entry, error) {
+	if m.Name != "" {
+		if err := CheckName(m.Name); err != nil {
+			return nil, err
+		}
+	}
+	m.Created, m.Creator = time.Now(), Self()
+	var e *Entry
+	err := d.locked(func() error {
+		d.sweep()
+		for tries := 0; ; tries++ {
+			m.ID = newID()
+			mm := m
+			if mm.Name == "" {
+				mm.Name = autoName(base, m.ID, tries)
+			}
+			if err := d.take(mm.Name, m.ID); err != nil {
+				var taken *NameError
+				if m.Name == "" && errors.As(err, &taken) && tries < 100 {
+					continue
+				}
+				return err
+			}
+			var err error
+			if e, err = d.place(mm); err != nil {
+				os.Remove(filepath.Join(d.names(), mm.Name))
+			}
+			return err
+		}
+	})
+	return e, err
+}
+
+// place writes the entry beside its place and moves it there when complete.
+func (d *Dir) place(m Meta) (*Entry, error) {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	tmp := filepath.Join(d.pvms(), ".new-"+m.ID)
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		return nil, err
+	}
+	err = os.WriteFile(filepath.Join(tmp, "meta.json"), b, 0o600)
+	if err == nil {
+		err = os.Rename(tmp, filepath.Join(d.pvms(), m.ID))
+	}
+	if err != nil {
+		os.RemoveAll(tmp)
+		return nil, err
+	}
+	return &Entry{Meta: m, Status: Status{Phase: Created}, dir: d}, nil
+}
+
+// take links name to id, unless a pVM has the name. A link to nothing is what a
+// crash left. The lock is held.
+func (d *Dir) take(name, id string) error {
+	link := filepath.Join(d.names(), name)
+	if owner, err := os.Readlink(link); err == nil {
+		if e, err := d.read(owner); err == nil {
+			if !(e.Status.Phase == Dead && !e.Meta.keeps()) {
+				return &NameError{name, owner, e.Status.Phase}
+			}
+			d.remove(e)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		os.Remove(link)
+	}
+	return os.Symlink(id, link)
+}
+
+// keeps says whether the entry outlives its pVM.
+func (m *Meta) keeps() bool { return m.Detached && !m.AutoRemove }
+
+// sweep removes what crashed commands left behind. The lock is held, so nobody
+// is in the middle of anything.
+func (d *Dir) sweep() {
+	names, _ := os.ReadDir(d.pvms())
+	for _, n := range names {
+		if strings.HasPrefix(n.Name(), ".") {
+			os.RemoveAll(filepath.Join(d.pvms(), n.Name()))
+			continue
+		}
+		if !idRE.MatchString(n.Name()) {
+			continue
+		}
+		if e, err := d.read(n.Name()); err == nil && !e.Alive() && !e.Meta.keeps() {
+			d.remove(e)
+		}
+	}
+}
+
+// List returns all entries, newest first. Those that are being made or removed
+// are left out, and so are damaged ones, which are in the error.
+func (d *Dir) List() ([]*Entry, error) {
+	names, err := os.ReadDir(d.pvms())
+	if err != nil {
+		return nil, err
+	}
+	var all []*Entry
+	var errs []error
+	for _, n := range names {
+		if !idRE.MatchString(n.Name()) {
+			continue
+		}
+		switch e, err := d.read(n.Name()); {
+		case err == nil:
+			if e.Alive() || e.Meta.keeps() {
+				all = append(all, e)
+			}
+		case !errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, err)
+		}
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Meta.Created.After(all[j].Meta.Created) })
+	return all, errors.Join(errs...)
+}
+
+// Get returns the entry with this id.
+func (d *Dir) Get(id string) (*Entry, error) {
+	if !idRE.MatchString(id) {
+		return nil, &NotFoundError{id}
+	}
+	return d.read(id)
+}
+
+// Find returns the entry that ref means: a name, an id, or the beginning of one
+// id only.
+func (d *Dir) Find(ref string) (*Entry, error) {
+	if nameRE.MatchString(ref) {
+		if id, err := os.Readlink(filepath.Join(d.names(), ref)); err == nil && idRE.MatchString(id) {
+			if e, err := d.read(id); err == nil || !errors.Is(err, fs.ErrNotExist) {
+				return e, err
+			}
+		}
+	}
+	all, err := d.List()
+	var found []*Entry
+	for _, e := range all {
+		if ref != "" && strings.HasPrefix(e.Meta.ID, ref) {
+			found = append(found, e)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return nil, fmt.Errorf("%q is the beginning of %d ids; give more digits", ref, len(found))
+	case err != nil:
+		return nil, err
+	}
+	return nil, &NotFoundError{ref}
+}
+
+// Remove deletes an entry and frees its name. The pVM must have ended.
+func (d *Dir) Remove(e *Entry) error {
+	return d.locked(func() error {
+		if err := e.Refresh(); errors.Is(err, fs.ErrNotExist) {
+			return &NotFoundError{e.Meta.Name}
+		}
+		if e.Alive() {
+			return fmt.Errorf("pVM %s is %s: stop it first, or use noyau rm -f", e.Meta.Name, e.Status.Phase)
+		}
+		return d.remove(e)
+	})
+}
+
+// Discard is Remove by the pVM's own monitor, which still lives.
+func (d *Dir) Discard(e *Entry) error { return d.locked(func() error { return d.remove(e) }) }
+
+func (d *Dir) remove(e *Entry) error {
+	link := filepath.Join(d.names(), e.Meta.Name)
+	if id, err := os.Readlink(link); err == nil && id == e.Meta.ID {
+		os.Remove(link)
+	}
+	os.Remove(e.SocketPath())
+	if e.Status.Socket != "" && filepath.Base(e.Status.Socket) == e.Meta.ID+".sock" {
+		os.Remove(e.Status.Socket)
+	}
+	old := filepath.Join(d.pvms(), ".old-"+e.Meta.ID)
+	if err := os.Rename(e.Path(), old); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return os.RemoveAll(old)
+}
+
+func newID() string {
+	var b [6]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// autoName makes a name from what is run: "hello" becomes hello-3f9c.
+func autoName(base, id string, tries int) string {
+	clean := strings.Map(func(r rune) rune {
+		if r < 0x80 && nameRE.MatchString("a"+string(r)) {
+			return r
+		}
+		return '-'
+	}, base)
+	clean = strings.Trim(clean, "-_.")
+	if len(clean) > 40 {
+		clean = clean[:40]
+	}
+	if clean == "" {
+		clean = "pvm"
+	}
+	return clean + "-" + id[:min(4+tries/10, len(id))]
+}
