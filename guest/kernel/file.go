@@ -24,7 +24,7 @@ type File interface {
 	// Pread and Pwrite take a position; ESPIPE for files that have none.
 	Pread(p []byte, off int64) (int, linux.Errno)
 	Pwrite(p []byte, off int64) (int, linux.Errno)
-	Seek(off int64, whence int) (int64, linux.Errno)
+	Lseek(off int64, whence int) (int64, linux.Errno)
 	Stat(st *linux.Stat) linux.Errno
 	// Ready returns the readiness bits (rt.In …) of this moment.
 	Ready() uint32

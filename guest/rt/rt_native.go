@@ -1,0 +1,181 @@
+//go:build !noyau
+
+package rt
+
+import (
+	"crypto/rand"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"noyau.dev/abi"
+)
+
+// A Timer is a time.AfterFunc timer.
+type Timer struct{ t *time.Timer }
+
+// NewTimer returns a stopped timer that calls f.
+func NewTimer(f func()) *Timer {
+	t := time.AfterFunc(1<<62, f)
+	t.Stop()
+	return &Timer{t}
+}
+
+// Reset arms the timer to fire in ns nanoseconds.
+func (t *Timer) Reset(ns int64) { t.t.Reset(time.Duration(ns)) }
+
+// Stop disarms the timer and reports whether it was armed.
+func (t *Timer) Stop() bool { return t.t.Stop() }
+
+var start = time.Now()
+
+// Nanotime is the monotonic clock; it is never 0.
+func Nanotime() int64 { return int64(time.Since(start)) + 1e9 }
+
+// Walltime is CLOCK_REALTIME.
+func Walltime() (sec int64, nsec int32) {
+	t := time.Now()
+	return t.Unix(), int32(t.Nanosecond())
+}
+
+// CPUTime is the CPU time of the process.
+func CPUTime() int64 {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return u.Utime.Nano() + u.Stime.Nano()
+}
+
+// Native is what tests may replace: what an image gets from its runtime.
+var Native struct {
+	Ready      func(pd PD, events uint32) // Ready
+	SendSignal func(sig uint32) bool      // SendSignal
+	Dump       func()                     // Dump
+	Exit       func(code int32)           // Exit
+	Boot       abi.BootHeader             // Boot
+	Waiters    atomic.Int64               // the sum of AddWaiter
+}
+
+// Ready calls Native.Ready.
+func Ready(pd PD, events uint32) {
+	if f := Native.Ready; f != nil {
+		f(pd, events)
+	}
+}
+
+// AddWaiter counts in Native.Waiters.
+func AddWaiter(n int) { Native.Waiters.Add(int64(n)) }
+
+// SendSignal calls Native.SendSignal; without one nobody wants the signal.
+func SendSignal(sig uint32) bool {
+	f := Native.SendSignal
+	return f != nil && f(sig)
+}
+
+// Dump prints all stacks, or calls Native.Dump.
+func Dump() {
+	if f := Native.Dump; f != nil {
+		f()
+		return
+	}
+	pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+}
+
+// Exit ends the process, or calls Native.Exit and then the goroutine.
+func Exit(code int32) {
+	if f := Native.Exit; f != nil {
+		f(code)
+		runtime.Goexit()
+	}
+	os.Exit(int(code))
+}
+
+// Boot returns Native.Boot.
+func Boot() *abi.BootHeader { return &Native.Boot }
+
+// Rand fills p.
+func Rand(p []byte) { rand.Read(p) }
+
+// Spawn starts a goroutine.
+func Spawn(f func()) { go f() }
+
+// Gosched yields.
+func Gosched() { runtime.Gosched() }
+
+var poll struct {
+	sync.Mutex
+	epfd    int
+	started bool
+	sources map[int32]*Source
+}
+
+// Watch registers handle, edge-triggered, with an epoll instance of the test
+// process.
+func Watch(handle int32, s *Source) int32 {
+	poll.Lock()
+	defer poll.Unlock()
+	if !poll.started {
+		fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+		if err != nil {
+			return int32(err.(syscall.Errno))
+		}
+		poll.epfd, poll.started = fd, true
+		poll.sources = make(map[int32]*Source)
+		go pollLoop(fd)
+	}
+	s.handle = handle
+	ev := syscall.EpollEvent{Events: In | Out | RdHup | Pri | 1<<31, Fd: handle}
+	if err := syscall.EpollCtl(poll.epfd, syscall.EPOLL_CTL_ADD, int(handle), &ev); err != nil {
+		return int32(err.(syscall.Errno))
+	}
+	poll.sources[handle] = s
+	return 0
+}
+
+// Unwatch undoes Watch.
+func Unwatch(handle int32) {
+	poll.Lock()
+	defer poll.Unlock()
+	if poll.sources[handle] != nil {
+		delete(poll.sources, handle)
+		syscall.EpollCtl(poll.epfd, syscall.EPOLL_CTL_DEL, int(handle), nil)
+	}
+}
+
+// SetPD sets s.PD.
+func SetPD(s *Source, pd PD) {
+	poll.Lock()
+	s.PD = pd
+	poll.Unlock()
+}
+
+func pollLoop(fd int) {
+	evs := make([]syscall.EpollEvent, 64)
+	for {
+		n, err := syscall.EpollWait(fd, evs, -1)
+		if err != nil && err != syscall.EINTR {
+			panic("rt: epoll_wait: " + err.Error())
+		}
+		for i := range max(n, 0) {
+			poll.Lock()
+			s := poll.sources[evs[i].Fd]
+			var pd PD
+			var notify func(uint32)
+			if s != nil {
+				if pd = s.PD; s.Slow {
+					notify = s.Notify
+				}
+			}
+			poll.Unlock()
+			if pd != 0 {
+				Ready(pd, evs[i].Events)
+			}
+			if notify != nil {
+				notify(evs[i].Events)
+			}
+		}
+	}
+}
