@@ -41,6 +41,7 @@ type Source struct {
 	handle int32
 	next   int32  // index of the next source with pending events
 	events uint32 // pending for Notify
+	seen   uint32 // all that the host has reported so far
 }
 
 // A Timer calls a function once at a time. Make one with NewTimer.

@@ -1,0 +1,153 @@
+package runtime
+
+// Memory: one region at a fixed address, mapped once at start, with no access
+// checks of its own. Heap arenas grow from its beginning upwards, and everything
+// else (metadata, the library OS's pages) from its end downwards. What is
+// not touched costs nothing; what is released goes back to the host.
+
+import "unsafe"
+
+const (
+	_EACCES = 13
+	_EINVAL = 22
+
+	noyauRegionBase = 0xc000000000
+	noyauRegionMax  = 1 << 38
+
+	noyauMapRW = _PROT_READ | _PROT_WRITE
+	// MAP_PRIVATE|MAP_ANON|MAP_FIXED|MAP_NORESERVE
+	noyauMapFlags = _MAP_PRIVATE | _MAP_ANON | _MAP_FIXED | 0x4000
+)
+
+// noyauMem is the state of the region. Only the one thread uses it.
+var noyauMem struct {
+	heap  uintptr                    // the next heap arena
+	limit uintptr                    // end of what heap arenas may use (run -m)
+	meta  uintptr                    // metadata has been given out down to here
+	free  [64]struct{ p, n uintptr } // what sysFree gave back, to be used again
+	nfree int
+}
+
+// noyauMemInit maps the region. memory is the limit of the Go heap in bytes, 0
+// for none. It runs before anything is allocated.
+func noyauMemInit(memory uint64) {
+	size := uint64(noyauRegionMax)
+	limit := size / 2
+	if memory != 0 {
+		limit = (memory + heapArenaBytes - 1) &^ (heapArenaBytes - 1)
+		// Metadata: the page allocator's summaries and the arena index are
+		// reserved for the whole address space (some 8 MB, hardly touched),
+		// the rest grows with the heap.
+		size = (limit + limit/4 + 64<<20) &^ (heapArenaBytes - 1)
+	}
+	r := noyauHostcall(_noyau_mmap, noyauRegionBase, uintptr(size), noyauMapRW, noyauMapFlags, ^uintptr(0), 0)
+	if r != noyauRegionBase {
+		noyauFatal("runtime: the host gave no memory region\n")
+	}
+	noyauMem.heap = noyauRegionBase
+	noyauMem.limit = noyauRegionBase + uintptr(limit)
+	noyauMem.meta = noyauRegionBase + uintptr(size)
+}
+
+// noyauMetaAlloc gives n bytes of zeroed memory at a multiple of align.
+//
+//go:nosplit
+func noyauMetaAlloc(n, align uintptr) uintptr {
+	n = (n + 4095) &^ 4095
+	m := &noyauMem
+	for i := 0; i < m.nfree; i++ {
+		f := &m.free[i]
+		if f.n >= n && f.p&(align-1) == 0 {
+			p := f.p
+			f.p += n
+			f.n -= n
+			if f.n == 0 {
+				m.nfree--
+				*f = m.free[m.nfree]
+			}
+			return p
+		}
+	}
+	if n > m.meta {
+		return 0
+	}
+	p := (m.meta - n) &^ (align - 1)
+	if p < m.heap || p > m.meta {
+		return 0
+	}
+	m.meta = p
+	return p
+}
+
+// noyauRelease gives the pages of [p, p+n) back to the host; they read as zeros
+// when touched again.
+//
+//go:nosplit
+func noyauRelease(p, n uintptr) bool {
+	return noyauHostcall(_noyau_mmap, p, n, noyauMapRW, noyauMapFlags, ^uintptr(0), 0) == p
+}
+
+//go:nosplit
+func sysAllocOS(n uintptr, vmaName string) unsafe.Pointer {
+	return unsafe.Pointer(noyauMetaAlloc(n, 4096))
+}
+
+func sysUnusedOS(v unsafe.Pointer, n uintptr) {
+	if uintptr(v)&(physPageSize-1) != 0 || n&(physPageSize-1) != 0 {
+		throw("unaligned sysUnused")
+	}
+	noyauRelease(uintptr(v), n)
+}
+
+func sysUsedOS(v unsafe.Pointer, n uintptr) {}
+
+func sysHugePageOS(v unsafe.Pointer, n uintptr) {}
+
+func sysNoHugePageOS(v unsafe.Pointer, n uintptr) {}
+
+func sysHugePageCollapseOS(v unsafe.Pointer, n uintptr) {}
+
+//go:nosplit
+func sysFreeOS(v unsafe.Pointer, n uintptr) {
+	m := &noyauMem
+	p := uintptr(v)
+	n = (n + 4095) &^ 4095
+	if !noyauRelease(p, n) {
+		return
+	}
+	switch {
+	case p == m.meta:
+		m.meta += n
+	case m.nfree < len(m.free):
+		m.free[m.nfree].p, m.free[m.nfree].n = p, n
+		m.nfree++
+	}
+	// Otherwise the addresses are lost, not the memory.
+}
+
+// sysFaultOS makes [v, v+n) fault; used by debugging modes of the allocator only.
+func sysFaultOS(v unsafe.Pointer, n uintptr) {
+	noyauHostcall(_noyau_mmap, uintptr(v), n, _PROT_NONE, noyauMapFlags, ^uintptr(0), 0)
+}
+
+func sysReserveOS(v unsafe.Pointer, n uintptr, vmaName string) unsafe.Pointer {
+	m := &noyauMem
+	if v == nil {
+		return unsafe.Pointer(noyauMetaAlloc(n, 4096))
+	}
+	p := uintptr(v)
+	if p != m.heap || n > m.limit-m.heap || p+n > m.meta {
+		return nil
+	}
+	m.heap += n
+	return v
+}
+
+// sysReserveAlignedOS is sysReserve(nil, n) at a multiple of align, exactly.
+func sysReserveAlignedOS(n, align uintptr) unsafe.Pointer {
+	return unsafe.Pointer(noyauMetaAlloc(n, align))
+}
+
+func sysMapOS(v unsafe.Pointer, n uintptr, vmaName string) {}
+
+func needZeroAfterSysUnusedOS() bool { return false }

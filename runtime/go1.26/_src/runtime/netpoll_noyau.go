@@ -1,0 +1,232 @@
+package runtime
+
+// The network poller over the host's poll.
+//
+// The library OS registers host handles (noyau_watch); the descriptors of the app
+// are attached to its files by hooks. An event of a handle goes straight to the
+// pollDesc of the one descriptor that most handles have, and to the library OS's
+// dispatcher goroutine for those that more watch.
+//
+// No wake-up is lost: events are edge-triggered and registered when the handle is
+// made, an event that finds no pollDesc stays in source.seen, and attaching a
+// pollDesc reports what is in seen at once. Handles are read and
+// written only until they say EAGAIN, after which the host reports the next edge.
+// All of this runs on one thread; the only thing that interleaves is goroutine
+// preemption, which cannot happen inside netpoll (it runs on g0).
+
+import (
+	"internal/noyau/abi"
+	"internal/runtime/atomic"
+	"internal/runtime/syscall/linux"
+	"unsafe"
+)
+
+// noyauSource is internal/noyau/rt.Source: the two must have the same layout.
+type noyauSource struct {
+	notify func(uint32)
+	slow   bool
+	pd     *pollDesc
+	handle int32
+	next   int32
+	events uint32
+	seen   uint32
+}
+
+var noyauPoll struct {
+	sources []*noyauSource // by handle
+	pending int32          // first handle with events for the dispatcher, -1 for none
+	parked  guintptr       // the dispatcher, if it waits
+	busy    bool           // the dispatcher was made runnable
+}
+
+// Hooks of the library OS: PollOpen and PollClose of internal/noyau/rt.
+var noyauPollOpen func(fd int32, pd uintptr) uint32
+var noyauPollClose func(fd int32, pd uintptr)
+
+//go:linkname noyau_hooks internal/noyau/rt.setHooks
+func noyau_hooks(open func(fd int32, pd uintptr) uint32, close func(fd int32, pd uintptr)) {
+	noyauPollOpen, noyauPollClose = open, close
+}
+
+func netpollinit() { noyauPoll.pending = -1 }
+
+func netpollIsPollDescriptor(fd uintptr) bool { return false }
+
+func netpollopen(fd uintptr, pd *pollDesc) uintptr {
+	if noyauPollOpen == nil {
+		return 1 // EPERM
+	}
+	return uintptr(noyauPollOpen(int32(fd), uintptr(unsafe.Pointer(pd))))
+}
+
+func netpollclose(fd uintptr) uintptr { panic("netpollclose without pd") }
+
+func noyauNetpollclose(pd *pollDesc) {
+	if noyauPollClose != nil {
+		noyauPollClose(int32(pd.fd), uintptr(unsafe.Pointer(pd)))
+	}
+}
+
+func netpollarm(pd *pollDesc, mode int) {
+	throw("runtime: unused")
+}
+
+// netpollBreak interrupts a netpoll; with one thread nobody can be in it.
+func netpollBreak() {}
+
+func noyauMode(events uint32) int32 {
+	var mode int32
+	if events&(linux.EPOLLIN|linux.EPOLLRDHUP|linux.EPOLLHUP|linux.EPOLLERR) != 0 {
+		mode += 'r'
+	}
+	if events&(linux.EPOLLOUT|linux.EPOLLHUP|linux.EPOLLERR) != 0 {
+		mode += 'w'
+	}
+	return mode
+}
+
+//go:linkname noyau_watch internal/noyau/rt.watch
+func noyau_watch(handle int32, s *noyauSource) uint32 {
+	netpollGenericInit()
+	for int(handle) >= len(noyauPoll.sources) {
+		grown := make([]*noyauSource, max(64, 2*len(noyauPoll.sources)))
+		copy(grown, noyauPoll.sources)
+		noyauPoll.sources = grown
+	}
+	s.handle = handle
+	s.events, s.seen, s.next = 0, 0, -1
+	noyauPoll.sources[handle] = s
+	var ev linux.EpollEvent
+	ev.Events = linux.EPOLLIN | linux.EPOLLOUT | linux.EPOLLRDHUP | linux.EPOLLET
+	*(*uint64)(unsafe.Pointer(&ev.Data)) = uint64(uint32(handle))
+	r := noyauHostcall(abi.CallWatch, abi.HandlePoll, linux.EPOLL_CTL_ADD, uintptr(handle), uintptr(noescape(unsafe.Pointer(&ev))), 0, 0)
+	if int(r) < 0 {
+		noyauPoll.sources[handle] = nil
+		return uint32(-int(r))
+	}
+	return 0
+}
+
+// noyau_unwatch forgets a handle that is about to be closed: closing it also takes
+// it out of the host's poll, since the pVM has the only descriptor.
+//
+//go:linkname noyau_unwatch internal/noyau/rt.unwatch
+func noyau_unwatch(handle int32, last bool) {
+	if int(handle) >= len(noyauPoll.sources) || noyauPoll.sources[handle] == nil {
+		return
+	}
+	s := noyauPoll.sources[handle]
+	// If it is in the pending list take it out.
+	if s.events != 0 {
+		for p := &noyauPoll.pending; *p >= 0; p = &noyauPoll.sources[*p].next {
+			if *p == handle {
+				*p = s.next
+				break
+			}
+		}
+		s.events = 0
+	}
+	noyauPoll.sources[handle] = nil
+	if !last {
+		var ev linux.EpollEvent
+		noyauHostcall(abi.CallWatch, abi.HandlePoll, linux.EPOLL_CTL_DEL, uintptr(handle), uintptr(noescape(unsafe.Pointer(&ev))), 0, 0)
+	}
+}
+
+// noyau_setPD attaches pd to s, or detaches with nil. What the handle has reported
+// before is reported to pd at once.
+//
+//go:linkname noyau_setPD internal/noyau/rt.setPD
+func noyau_setPD(s *noyauSource, pd *pollDesc) {
+	s.pd = pd
+	if pd != nil && s.seen != 0 {
+		noyau_ready(pd, s.seen)
+	}
+}
+
+// noyau_dispatch is the body of the library OS's dispatcher goroutine: it gives the
+// next source that has events for it, parking until there is one.
+//
+//go:linkname noyau_next internal/noyau/rt.next
+func noyau_next() (*noyauSource, uint32) {
+	for {
+		if h := noyauPoll.pending; h >= 0 {
+			s := noyauPoll.sources[h]
+			noyauPoll.pending = s.next
+			ev := s.events
+			s.events, s.next = 0, -1
+			return s, ev
+		}
+		noyauPoll.parked.set(getg())
+		gopark(nil, nil, waitReasonIOWait, traceBlockNet, 1)
+	}
+}
+
+// netpoll checks for ready handles: see netpoll.go for its contract.
+func netpoll(delay int64) (gList, int32) {
+	if noyauPoll.sources == nil && delay == 0 {
+		return gList{}, 0
+	}
+	var waitms int32
+	if delay != 0 {
+		delay = noyauDelay(delay)
+	}
+	if delay < 0 {
+		waitms = -1
+	} else if delay == 0 {
+		waitms = 0
+	} else if delay < 1e6 {
+		waitms = 1
+	} else if delay < 1e15 {
+		waitms = int32(delay / 1e6)
+	} else {
+		waitms = 1e9
+	}
+	var events [128]linux.EpollEvent
+	r := int(noyauHostcall(abi.CallPoll, abi.HandlePoll, uintptr(noescape(unsafe.Pointer(&events))), uintptr(len(events)), uintptr(waitms), 0, 8))
+	if r == 0 && waitms != 0 {
+		// Time has passed: the forced collection may be due.
+		noyau.chores.Store(1)
+	}
+	if r < 0 {
+		if r != -_EINTR {
+			println("runtime: host poll failed with", -r)
+			throw("runtime: netpoll failed")
+		}
+		return gList{}, 0
+	}
+	var toRun gList
+	delta := int32(0)
+	for i := 0; i < r; i++ {
+		ev := &events[i]
+		h := *(*uint32)(unsafe.Pointer(&ev.Data))
+		if ev.Events == 0 || int(h) >= len(noyauPoll.sources) {
+			continue
+		}
+		s := noyauPoll.sources[h]
+		if s == nil {
+			continue
+		}
+		s.seen |= ev.Events
+		if pd := s.pd; pd != nil {
+			if mode := noyauMode(ev.Events); mode != 0 {
+				pd.setEventErr(ev.Events == linux.EPOLLERR, pd.fdseq.Load())
+				delta += netpollready(&toRun, pd, mode)
+			}
+		}
+		if s.slow {
+			if s.events == 0 {
+				s.next = noyauPoll.pending
+				noyauPoll.pending = int32(h)
+			}
+			s.events |= ev.Events
+			if gp := noyauPoll.parked.ptr(); gp != nil {
+				noyauPoll.parked = 0
+				toRun.push(gp)
+			}
+		}
+	}
+	return toRun, delta
+}
+
+var _ atomic.Uint32

@@ -1,0 +1,133 @@
+package runtime
+
+// What a pVM adds to the runtime: the host call, the boot block, the tick, and the
+// functions that the library OS reaches by linkname (its package rt).
+
+import (
+	"internal/noyau/abi"
+	"internal/runtime/atomic"
+	"unsafe"
+)
+
+const (
+	_noyau_mmap = abi.CallMap
+
+	_noyau_eagain = ^uintptr(11) + 1 // -EAGAIN
+)
+
+var noyau struct {
+	boot   abi.BootHeader
+	chores atomic.Uint32 // the next pass of the scheduler does what sysmon does elsewhere
+	notes  atomic.Uint32 // set by notewakeup in a signal handler
+	prof   bool          // CPU profile wanted: each tick is a sample
+}
+
+// noyauHyper is the address of the hypercall page, 0 under isolation=process.
+// noyauInfo is the page with the clock's calibration, likewise.
+var noyauHyper, noyauInfo uintptr
+
+// noyauHostcall makes a host call and returns its result, -errno on failure.
+// It may be called on any stack and neither allocates nor blocks (but for
+// CallPoll, which only netpoll makes).
+//
+//go:noescape
+//go:nosplit
+func noyauHostcall(nr, a1, a2, a3, a4, a5, a6 uintptr) uintptr
+
+//go:nosplit
+func noyauFatal(s string) {
+	write(2, unsafe.Pointer(unsafe.StringData(s)), int32(len(s)))
+	exit(125)
+}
+
+var noyauBootBlock [abi.BootSize]byte
+
+// noyauInit runs in osinit, before the heap exists.
+func noyauInit() {
+	n := noyauHostcall(abi.CallPread, abi.HandleBoot, uintptr(unsafe.Pointer(&noyauBootBlock[0])), abi.BootSize, 0, 0, 0)
+	if n != abi.BootSize || !noyau.boot.Take(noyauBootBlock[:]) {
+		noyauNotHosted()
+	}
+	clear(noyauBootBlock[:])
+	noyauMemInit(noyau.boot.Memory)
+}
+
+// noyauNotHosted ends an image that was not started by a monitor. Standard error is
+// then most likely not a socket, so this is the one place that uses write(2).
+func noyauNotHosted()
+
+// noyauTick is called by the signal handler at each tick, that is for each
+// period of CPU time used. It does what sysmon does elsewhere: a goroutine that
+// has had the processor for a whole period gives it up, and the network is polled
+// soon. It runs on the signal stack and must not allocate.
+//
+//go:nowritebarrierrec
+func noyauTick(gp *g, mp *m, c *sigctxt) {
+	noyau.chores.Store(1)
+	if noyau.prof {
+		sigprof(c.sigpc(), c.sigsp(), c.siglr(), gp, mp)
+	}
+	pp := mp.p.ptr()
+	if pp == nil || pp.status != _Prunning {
+		return
+	}
+	t := &pp.sysmontick
+	if t.schedtick != pp.schedtick {
+		t.schedtick = pp.schedtick
+		return
+	}
+	curg := mp.curg
+	if curg == nil || curg == mp.g0 {
+		return
+	}
+	curg.preempt = true
+	curg.stackguard0 = stackPreempt
+	pp.preempt = true
+	if gp == curg && debug.asyncpreemptoff == 0 {
+		doSigPreempt(gp, c)
+	}
+}
+
+// noyauPass runs at each pass of the scheduler and does the rest of sysmon's work.
+func noyauPass() {
+	noteReady()
+	if noyau.chores.Load() == 0 {
+		return
+	}
+	noyau.chores.Store(0)
+	if netpollinited() && netpollAnyWaiters() {
+		list, delta := netpoll(0)
+		if !list.empty() {
+			injectglist(&list)
+			netpollAdjustWaiters(delta)
+		}
+	}
+	if scavenger.sysmonWake.Load() != 0 {
+		scavenger.wake()
+	}
+	if t := (gcTrigger{kind: gcTriggerTime, now: nanotime()}); t.test() && forcegc.idle.Load() {
+		lock(&forcegc.lock)
+		forcegc.idle.Store(false)
+		var list gList
+		list.push(forcegc.g)
+		injectglist(&list)
+		unlock(&forcegc.lock)
+	}
+}
+
+// noyauDelay bounds how long an idle pVM sleeps: until the forced collection is
+// due, if it has collected at all.
+func noyauDelay(delay int64) int64 {
+	last := int64(atomic.Load64(&memstats.last_gc_nanotime))
+	if last == 0 || gcController.gcPercent.Load() < 0 {
+		return delay
+	}
+	d := last + forcegcperiod - nanotime()
+	if d <= 0 {
+		d = 1
+	}
+	if delay < 0 || d < delay {
+		return d
+	}
+	return delay
+}

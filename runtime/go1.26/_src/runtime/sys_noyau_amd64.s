@@ -1,0 +1,164 @@
+#include "go_asm.h"
+#include "go_tls.h"
+#include "textflag.h"
+
+// This file and sigreturn in sys_linux_amd64.s hold the only SYSCALL instructions
+// of an image. Under isolation=vm they are never reached: a host call is then a
+// 4-byte store to the hypercall page, with the registers as for SYSCALL.
+
+// func noyauHostcall(nr, a1, a2, a3, a4, a5, a6 uintptr) uintptr
+TEXT runtime·noyauHostcall<ABIInternal>(SB),NOSPLIT,$0
+	MOVQ	SI, R10 // a4
+	MOVQ	DI, DX  // a3
+	MOVQ	CX, SI  // a2
+	MOVQ	BX, DI  // a1
+	MOVQ	runtime·noyauHyper(SB), R11
+	TESTQ	R11, R11
+	JNE	vm
+	SYSCALL
+	RET
+vm:
+	MOVL	AX, (R11)
+	RET
+
+// noyauRaw stands where sys_linux_amd64.s has SYSCALL: number in AX, arguments
+// in DI SI DX R10 R8 R9, result in AX. It lets through the few calls of the
+// host ABI that the runtime makes itself, answers some others and refuses the
+// rest with ENOSYS.
+TEXT runtime·noyauRaw(SB),NOSPLIT|NOFRAME,$0
+	CMPL	AX, $1		// write: the standard handles are sockets
+	JEQ	write
+	CMPL	AX, $231	// exit_group
+	JEQ	pass
+	CMPL	AX, $13		// rt_sigaction
+	JEQ	pass
+	CMPL	AX, $131	// sigaltstack
+	JEQ	pass
+	CMPL	AX, $228	// clock_gettime, where the vDSO cannot
+	JEQ	pass
+	CMPL	AX, $14		// rt_sigprocmask: nothing blocks signals here
+	JEQ	zero
+	CMPL	AX, $24		// sched_yield
+	JEQ	zero
+	CMPL	AX, $35		// nanosleep
+	JEQ	zero
+	CMPL	AX, $38		// setitimer
+	JEQ	zero
+	CMPL	AX, $39		// getpid
+	JEQ	one
+	CMPL	AX, $186	// gettid
+	JEQ	one
+	CMPL	AX, $62		// kill(self, SI): the end, if the runtime asks for it
+	JEQ	kill
+	CMPL	AX, $234	// tgkill(self, self, DX)
+	JEQ	tgkill
+	MOVQ	$-38, AX
+	RET
+zero:
+	XORL	AX, AX
+	RET
+one:
+	MOVL	$1, AX
+	RET
+tgkill:
+	MOVL	DX, SI
+kill:
+	CMPL	SI, $23		// SIGURG: preemption needs no signal here
+	JEQ	zero
+	LEAQ	128(SI), DI
+	MOVL	$231, AX
+	JMP	pass
+write:
+	MOVL	$44, AX		// sendto(fd, p, n, MSG_NOSIGNAL, 0, 0)
+	MOVL	$0x4000, R10
+	XORL	R8, R8
+	XORL	R9, R9
+	MOVQ	$100000, R12	// a full buffer is waited for, but not for ever
+again:
+	MOVL	$44, AX
+	MOVQ	runtime·noyauHyper(SB), R11
+	TESTQ	R11, R11
+	JNE	vmwrite
+	SYSCALL
+	JMP	written
+vmwrite:
+	MOVL	AX, (R11)
+written:
+	CMPQ	AX, $-11
+	JNE	done
+	PAUSE
+	DECQ	R12
+	JNE	again
+done:
+	RET
+pass:
+	MOVQ	runtime·noyauHyper(SB), R11
+	TESTQ	R11, R11
+	JNE	vm
+	SYSCALL
+	RET
+vm:
+	MOVL	AX, (R11)
+	RET
+
+// noyauNotHosted says so with the plain Linux calls, then exits: the program
+// was started without a monitor.
+TEXT runtime·noyauNotHosted(SB),NOSPLIT,$0
+	MOVL	$1, AX
+	MOVL	$2, DI
+	LEAQ	noyauMsg<>(SB), SI
+	MOVL	$80, DX
+	SYSCALL
+	MOVL	$231, AX
+	MOVL	$125, DI
+	SYSCALL
+	INT	$3
+
+DATA noyauMsg<>+0(SB)/8, $"noyau: t"
+DATA noyauMsg<>+8(SB)/8, $"his is a"
+DATA noyauMsg<>+16(SB)/8, $" pVM ima"
+DATA noyauMsg<>+24(SB)/8, $"ge of AB"
+DATA noyauMsg<>+32(SB)/8, $"I 1 and "
+DATA noyauMsg<>+40(SB)/8, $"has no m"
+DATA noyauMsg<>+48(SB)/8, $"onitor: "
+DATA noyauMsg<>+56(SB)/8, $"start it"
+DATA noyauMsg<>+64(SB)/8, $" by 'noy"
+DATA noyauMsg<>+72(SB)/8, $"au run'\n"
+GLOBL noyauMsg<>(SB), RODATA, $80
+
+// func noyauVMClockPC() uintptr
+TEXT runtime·noyauVMClockPC(SB),NOSPLIT,$0-8
+	LEAQ	runtime·noyauVMClock(SB), AX
+	MOVQ	AX, ret+0(FP)
+	RET
+
+// noyauVMClock is clock_gettime in the C calling convention: DI = clock (0 wall,
+// others monotonic), SI = *timespec. It reads the info page (abi.VMInfo…) under
+// its sequence count and keeps BX, R12-R15.
+TEXT runtime·noyauVMClock(SB),NOSPLIT|NOFRAME,$0
+	MOVQ	runtime·noyauInfo(SB), R8
+retry:
+	MOVQ	0x10(R8), R9	// seq
+	TESTQ	$1, R9
+	JNE	retry
+	RDTSC
+	SHLQ	$32, DX
+	ORQ	DX, AX
+	SUBQ	0x18(R8), AX	// - TSCBase
+	IMULQ	0x20(R8)	// DX:AX = d * TSCMul, signed
+	SHRQ	$32, DX, AX	// AX = (DX:AX) >> 32
+	MOVQ	0x28(R8), R10	// MonoBase
+	TESTL	DI, DI
+	JNE	mono
+	MOVQ	0x30(R8), R10	// WallBase
+mono:
+	ADDQ	R10, AX
+	CMPQ	R9, 0x10(R8)
+	JNE	retry
+	XORL	DX, DX
+	MOVQ	$1000000000, CX
+	DIVQ	CX
+	MOVQ	AX, 0(SI)
+	MOVQ	DX, 8(SI)
+	XORL	AX, AX
+	RET
