@@ -20,6 +20,7 @@ const (
 	reqGetXSave = 0x9000AEA4
 	reqSetXSave = 0x5000AEA5
 	reqSetXCRs  = 0x4188AEA7
+	reqTSCKHz   = 0xAEA3
 	reqSetAttr  = 0x4018AEE1
 )
 
@@ -30,7 +31,7 @@ var (
 	SetupRequests = []uint32{
 		reqAPIVersion, reqCreateVM, reqCheckExtension, reqVCPUMapSize, reqSupportedCPUID,
 		reqCreateVCPU, reqSetMemory, reqSetSregs, reqGetMSRs, reqSetMSRs, reqSetCPUID, reqSetXCRs,
-		reqGetSregs, reqGetXSave, reqSetAttr,
+		reqGetSregs, reqGetXSave, reqSetAttr, reqTSCKHz,
 	}
 	RunRequests = []uint32{reqRun, reqGetSregs, reqGetXSave, reqSetXSave, reqSetMemory, reqGetMSRs}
 )

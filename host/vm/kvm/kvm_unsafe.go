@@ -215,6 +215,15 @@ func (v *VM) ClearTSCOffset() bool {
 	return e == 0
 }
 
+// TSCKHz is the frequency of the guest's time stamp counter; 0 if unknown.
+func (v *VM) TSCKHz() uint64 {
+	n, e := ioctl(v.vcpu, reqTSCKHz, 0)
+	if e != 0 {
+		return 0
+	}
+	return uint64(n)
+}
+
 // Regs are the guest's registers as of the last exit. Changes take effect at
 // the next Run if Changed is called.
 func (v *VM) Regs() *Regs { return &v.run.regs }

@@ -193,7 +193,7 @@ func (m *Machine) fault() Event {
 	cs := le.Uint64(f[16:])
 	r := m.VM.Regs()
 	r.RIP, r.RFLAGS, r.RSP = le.Uint64(f[8:]), le.Uint64(f[24:]), le.Uint64(f[32:])
-	if cs != selUserCS || port == VecDF {
+	if cs != UserCS || port == VecDF {
 		return m.dead(fmt.Sprintf("exception %d (code %#x) with CS %#x, RIP %#x: not from user code", port, ev.Code, cs, r.RIP))
 	}
 	if err := m.VM.Sregs(&m.cur); err != nil {

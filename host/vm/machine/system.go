@@ -10,8 +10,8 @@ import (
 // use but that of INT3.
 const (
 	selKernelCS = 0x08
-	selUserSS   = 0x23
-	selUserCS   = 0x2b
+	UserSS      = 0x23
+	UserCS      = 0x2b
 	selTSS      = 0x30
 )
 
@@ -100,8 +100,8 @@ const (
 
 // userSregs turns s, as KVM made it, into the state of CPL 3.
 func userSregs(s *kvm.Sregs, root, extraCR4 uint64) {
-	data := kvm.Segment{Limit: 0xffffffff, Selector: selUserSS, Type: 3, Present: 1, DPL: 3, DB: 1, S: 1, G: 1}
-	s.CS = kvm.Segment{Limit: 0xffffffff, Selector: selUserCS, Type: 11, Present: 1, DPL: 3, S: 1, L: 1, G: 1}
+	data := kvm.Segment{Limit: 0xffffffff, Selector: UserSS, Type: 3, Present: 1, DPL: 3, DB: 1, S: 1, G: 1}
+	s.CS = kvm.Segment{Limit: 0xffffffff, Selector: UserCS, Type: 11, Present: 1, DPL: 3, S: 1, L: 1, G: 1}
 	s.DS, s.ES, s.FS, s.GS, s.SS = data, data, data, data, data
 	s.TR = kvm.Segment{Base: superGDT + tssOffset, Limit: tssLimit, Selector: selTSS, Type: 11, Present: 1}
 	s.LDT = kvm.Segment{Unusable: 1}

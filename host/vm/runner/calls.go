@@ -1,0 +1,230 @@
+package runner
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+	"noyau.dev/host/vm/machine"
+)
+
+// call is one host call as the guest made it. Nothing in it is checked.
+type call struct {
+	nr                     uint64
+	a1, a2, a3, a4, a5, a6 uint64
+}
+
+// Bounds on what one call may ask for.
+const (
+	maxData   = 1 << 30 // bytes of one read or write; more is cut, as Linux does
+	maxEvents = 1024    // of one CallPoll
+	maxAddr   = 128     // bytes of a socket address
+	maxIovecs = 8
+)
+
+func fail(e unix.Errno) uint64 { return uint64(-int64(e)) }
+
+// handle reports whether h may be used by the guest: everything below the
+// runner's own descriptors. Whether it is open, the kernel knows.
+func (r *Runner) handle(h uint64) bool { return h < uint64(r.private) }
+
+// data returns the guest memory of a transfer, cut to maxData.
+func (r *Runner) data(a, n uint64, write bool) ([]byte, bool) {
+	b := r.m.Bytes(machine.Addr(a), min(n, maxData), write)
+	return b, b != nil
+}
+
+// do executes a host call and returns its result, a negated error number if it
+// failed. Calls that end or suspend the guest are answered by the loop.
+func (r *Runner) do(c *call) uint64 {
+	switch c.nr {
+	case abi.CallRecv:
+		return r.recv(c)
+	case abi.CallSend:
+		return r.send(c)
+	case abi.CallPread, abi.CallPwrite:
+		return r.file(c)
+	case abi.CallAccept:
+		return r.accept(c)
+	case abi.CallClose:
+		if !r.handle(c.a1) {
+			return fail(unix.EBADF)
+		}
+		return raw(unix.SYS_CLOSE, uintptr(c.a1), 0, 0, 0, 0, 0)
+	case abi.CallWatch:
+		return r.watch(c)
+	case abi.CallPoll, abi.CallPoll2:
+		return r.poll(c)
+	case abi.CallMap:
+		return r.mmap(c)
+	case abi.CallRecvmsg, abi.CallSendmsg:
+		return r.message(c)
+	case abi.CallClock:
+		return r.gettime(c)
+	case abi.CallSigaction:
+		return result(r.sig.sigaction(r.m, c.a1, c.a2, c.a3, c.a4))
+	case abi.CallSigstack:
+		return result(r.sig.sigaltstack(r.m, c.a1, c.a2))
+	}
+	return fail(unix.ENOSYS)
+}
+
+func result(e unix.Errno) uint64 { return fail(e) }
+
+func (r *Runner) recv(c *call) uint64 {
+	b, ok := r.data(c.a2, c.a3, true)
+	if !r.handle(c.a1) {
+		return fail(unix.EBADF)
+	}
+	if !ok {
+		return fail(unix.EFAULT)
+	}
+	flags := uintptr(uint32(c.a4)) | unix.MSG_DONTWAIT
+	if c.a5 == 0 {
+		return raw(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
+	}
+	lenp := r.m.Bytes(machine.Addr(c.a6), 4, true)
+	if lenp == nil {
+		return fail(unix.EFAULT)
+	}
+	n := r.addrSpace(lenp)
+	to := r.m.Bytes(machine.Addr(c.a5), n, true)
+	if to == nil {
+		return fail(unix.EFAULT)
+	}
+	v := raw(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, ptrOf(&r.sockaddr), ptrOf(&r.socklen))
+	r.putAddr(v, to, lenp)
+	return v
+}
+
+// addrSpace reads a guest's socklen once and prepares the scratch address.
+func (r *Runner) addrSpace(lenp []byte) uint64 {
+	n := min(uint64(binary.LittleEndian.Uint32(lenp)), maxAddr)
+	r.socklen = maxAddr
+	return n
+}
+
+func (r *Runner) putAddr(v uint64, to, lenp []byte) {
+	if int64(v) >= 0 {
+		copy(to, r.sockaddr[:min(r.socklen, maxAddr)])
+		binary.LittleEndian.PutUint32(lenp, r.socklen)
+	}
+}
+
+func (r *Runner) send(c *call) uint64 {
+	b, ok := r.data(c.a2, c.a3, false)
+	if !r.handle(c.a1) {
+		return fail(unix.EBADF)
+	}
+	if !ok {
+		return fail(unix.EFAULT)
+	}
+	flags := uintptr(uint32(c.a4)) | unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+	if c.a5 == 0 {
+		return raw(unix.SYS_SENDTO, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
+	}
+	if r.boot.Flags&abi.BootNetOut == 0 {
+		return fail(unix.EACCES)
+	}
+	to := r.m.Bytes(machine.Addr(c.a5), min(uint64(uint32(c.a6)), maxAddr), false)
+	if to == nil {
+		return fail(unix.EFAULT)
+	}
+	n := copy(r.sockaddr[:], to)
+	return raw(unix.SYS_SENDTO, uintptr(c.a1), addr(b), uintptr(len(b)), flags, ptrOf(&r.sockaddr), uintptr(n))
+}
+
+func (r *Runner) file(c *call) uint64 {
+	b, ok := r.data(c.a2, c.a3, c.nr == abi.CallPread)
+	if !r.handle(c.a1) {
+		return fail(unix.EBADF)
+	}
+	if !ok {
+		return fail(unix.EFAULT)
+	}
+	// Disks block: the Go runtime must know.
+	n, _, e := unix.Syscall6(uintptr(c.nr), uintptr(c.a1), addr(b), uintptr(len(b)), uintptr(c.a4), 0, 0)
+	if e != 0 {
+		return fail(e)
+	}
+	return uint64(n)
+}
+
+func (r *Runner) accept(c *call) uint64 {
+	if !r.handle(c.a1) {
+		return fail(unix.EBADF)
+	}
+	var to, lenp []byte
+	if c.a2 != 0 {
+		if lenp = r.m.Bytes(machine.Addr(c.a3), 4, true); lenp == nil {
+			return fail(unix.EFAULT)
+		}
+		if to = r.m.Bytes(machine.Addr(c.a2), r.addrSpace(lenp), true); to == nil {
+			return fail(unix.EFAULT)
+		}
+	}
+	r.socklen = maxAddr
+	v := raw(unix.SYS_ACCEPT4, uintptr(c.a1), ptrOf(&r.sockaddr), ptrOf(&r.socklen), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if int64(v) >= 0 && !r.handle(v) {
+		unix.Close(int(v))
+		return fail(unix.EMFILE)
+	}
+	if to != nil {
+		r.putAddr(v, to, lenp)
+	}
+	return v
+}
+
+func (r *Runner) watch(c *call) uint64 {
+	if c.a1 != abi.HandlePoll || !r.handle(c.a3) {
+		return fail(unix.EBADF)
+	}
+	if c.a2 == unix.EPOLL_CTL_DEL {
+		return raw(unix.SYS_EPOLL_CTL, uintptr(c.a1), unix.EPOLL_CTL_DEL, uintptr(c.a3), ptrOf(&r.event), 0, 0)
+	}
+	b := r.m.Bytes(machine.Addr(c.a4), 12, false)
+	if b == nil {
+		return fail(unix.EFAULT)
+	}
+	copy(r.event[:], b)
+	return raw(unix.SYS_EPOLL_CTL, uintptr(c.a1), uintptr(c.a2), uintptr(c.a3), ptrOf(&r.event), 0, 0)
+}
+
+// mmap grows the region or releases a part of it. Maps of files do not exist
+// here: the guest emulates them by reading.
+func (r *Runner) mmap(c *call) uint64 {
+	const want = unix.MAP_PRIVATE | unix.MAP_ANON | unix.MAP_FIXED
+	if c.a4&unix.MAP_ANON == 0 || c.a4&unix.MAP_SHARED != 0 {
+		return fail(unix.ENODEV)
+	}
+	if c.a4&^(unix.MAP_NORESERVE) != want || c.a1%abi.PageSize != 0 ||
+		c.a3 != unix.PROT_NONE && c.a3 != unix.PROT_READ|unix.PROT_WRITE {
+		return fail(unix.EINVAL)
+	}
+	n := (c.a2 + abi.PageSize - 1) &^ (abi.PageSize - 1)
+	if n == 0 || n < c.a2 {
+		return fail(unix.EINVAL)
+	}
+	if e := r.m.MapRegion(machine.Addr(c.a1), n, c.a3 != 0); e != 0 {
+		return fail(e)
+	}
+	return c.a1
+}
+
+func (r *Runner) gettime(c *call) uint64 {
+	b := r.m.Bytes(machine.Addr(c.a2), 16, true)
+	if b == nil {
+		return fail(unix.EFAULT)
+	}
+	if c.a1 > unix.CLOCK_TAI {
+		return fail(unix.EINVAL)
+	}
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(c.a1), &t); err != nil {
+		return fail(unix.EINVAL)
+	}
+	binary.LittleEndian.PutUint64(b, uint64(t.Sec))
+	binary.LittleEndian.PutUint64(b[8:], uint64(t.Nsec))
+	return 0
+}

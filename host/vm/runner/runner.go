@@ -1,0 +1,206 @@
+// Package runner runs one image in a virtual machine: it loads the ELF file,
+// answers the guest's host calls with the same Linux calls on its own
+// descriptors, and plays the kernel's part for faults and signals.
+//
+// It is the whole of a process of its own (see Main), which the monitor starts
+// as it starts an image under isolation=process: with the same descriptors at
+// the same numbers. The guest's handles are this process's descriptor numbers;
+// the runner's own descriptors lie above all of them and cannot be named.
+//
+// After start-up nothing here allocates, and no garbage is collected.
+package runner
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+	"noyau.dev/host/vm/kvm"
+	"noyau.dev/host/vm/machine"
+)
+
+// Config is what a Runner needs besides descriptors 0 to 5.
+type Config struct {
+	Args, Env []string
+	Image     int   // descriptor of the image
+	KVM       int   // descriptor of /dev/kvm
+	Private   int   // the runner's own descriptors have numbers from here on
+	SpinMax   int64 // longest busy wait in CallPoll, ns
+}
+
+// Counts are what happened since the start.
+type Counts struct {
+	Calls  [512]uint64 // by number
+	Other  uint64      // calls with other numbers
+	Faults uint64      // exceptions delivered as signals
+	Ticks  uint64      // preemption ticks delivered
+	Kicks  uint64      // signals that interrupted the guest
+	Spins  uint64      // waits that ended before sleeping
+	Sleeps uint64
+}
+
+// Runner is one guest. All its methods are for one thread.
+type Runner struct {
+	m       *machine.Machine
+	boot    abi.BootHeader
+	private int
+	sig     signals
+	clock   clock
+	Timing  Timing
+	Counts  Counts
+
+	tick, lastTick int64 // ns
+	spin, spinMax  int64 // ns
+
+	// Scratch that the kernel reads and writes.
+	sockaddr [maxAddr]byte
+	socklen  uint32
+	event    [12]byte
+	timeout  unix.Timespec
+	msg      msghdr
+	iov      [maxIovecs]iovec
+	control  [maxControl]byte
+}
+
+// End is how a guest ended.
+type End struct {
+	Code   int    // exit code, 128+n for signal n
+	Signal int    // 0: it called exit
+	Report string // for a person; "" after exit
+}
+
+// New makes a Runner around a machine that is ready but for the image.
+func New(m *machine.Machine, cfg *Config) (*Runner, error) {
+	r := &Runner{m: m, private: cfg.Private, spinMax: cfg.SpinMax}
+	r.sig.xsave = new(kvm.XSave)
+	var b [abi.BootSize]byte
+	if n, err := unix.Pread(abi.HandleBoot, b[:], 0); err != nil || n != len(b) || !r.boot.Take(b[:]) {
+		return nil, fmt.Errorf("vm: descriptor %d is no boot block of ABI version %d (%d bytes, %v)", abi.HandleBoot, abi.Version, n, err)
+	}
+	r.tick = int64(r.boot.TickUS) * 1000
+	if r.tick == 0 {
+		r.tick = 10e6
+	}
+	if err := r.load(cfg); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Runner) load(cfg *Config) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(cfg.Image, &st); err != nil {
+		return fmt.Errorf("vm: the image: %w", err)
+	}
+	p, err := parseELF(func(b []byte, off int64) error {
+		n, err := unix.Pread(cfg.Image, b, off)
+		if err == nil && n != len(b) {
+			err = fmt.Errorf("%d bytes at %d, want %d", n, off, len(b))
+		}
+		return err
+	}, st.Size)
+	if err != nil {
+		return err
+	}
+	if err := r.m.MapImage(cfg.Image, p.segments); err != nil {
+		return err
+	}
+	if err := r.m.InitRegion(r.boot.Memory); err != nil {
+		return err
+	}
+	var random [16]byte
+	if _, err := unix.Getrandom(random[:], 0); err != nil {
+		return fmt.Errorf("vm: getrandom: %w", err)
+	}
+	sp, err := buildStack(r.m, p, cfg.Args, cfg.Env, random, r.boot.UID, r.boot.GID)
+	if err != nil {
+		return err
+	}
+	info := r.m.Info()
+	put64(info[abi.VMInfoMagicAt:], abi.VMInfoMagic)
+	put64(info[abi.VMInfoHypercall:], abi.VMHypercallPage)
+	r.clock.start(info, r.m.VM.TSCKHz(), r.m.TSCEqual)
+	r.m.Start(p.entry, sp)
+	return nil
+}
+
+// Run runs the guest to its end.
+func (r *Runner) Run() End {
+	for {
+		ev := r.m.Run()
+		switch ev.Kind {
+		case machine.Hypercall:
+			if end, ended := r.hypercall(); ended {
+				return end
+			}
+		case machine.Fault:
+			if end, ended := r.fault(&ev); ended {
+				return end
+			}
+		case machine.Interrupt:
+			r.interrupt()
+		case machine.Dead:
+			return killed(unix.SIGSYS, ev.Reason)
+		}
+		r.clock.refresh()
+	}
+}
+
+func killed(sig unix.Signal, report string) End {
+	return End{128 + int(sig), int(sig), report}
+}
+
+func (r *Runner) hypercall() (End, bool) {
+	g := r.m.VM.Regs()
+	c := call{g.RAX, g.RDI, g.RSI, g.RDX, g.R10, g.R8, g.R9}
+	if c.nr < uint64(len(r.Counts.Calls)) {
+		r.Counts.Calls[c.nr]++
+	} else {
+		r.Counts.Other++
+	}
+	switch c.nr {
+	case abi.CallExit:
+		return End{Code: int(c.a1 & 0xff)}, true
+	case abi.CallSigreturn:
+		if why := r.sig.sigreturn(r.m); why != "" {
+			return killed(unix.SIGSEGV, why), true
+		}
+		return End{}, false
+	}
+	g.RAX = r.do(&c)
+	r.m.VM.Changed()
+	return End{}, false
+}
+
+func (r *Runner) fault(ev *machine.Event) (End, bool) {
+	g := r.m.VM.Regs()
+	si := faultSignal(ev, g.RIP)
+	sig := unix.Signal(si.sig)
+	if r.sig.blocked>>(si.sig-1)&1 != 0 {
+		return killed(sig, describe(ev, g.RIP, g.RSP)+" in a signal handler"), true
+	}
+	rip, rsp := g.RIP, g.RSP
+	if why := r.sig.deliver(r.m, &si); why != "" {
+		return killed(sig, describe(ev, rip, rsp)+" "+why), true
+	}
+	r.Counts.Faults++
+	return End{}, false
+}
+
+// interrupt delivers a tick if one is due. Other signals interrupt the guest
+// too, the Go runtime's own for instance.
+func (r *Runner) interrupt() {
+	r.Counts.Kicks++
+	now := gettime(unix.CLOCK_MONOTONIC)
+	if now-r.lastTick < r.tick*3/4 {
+		return
+	}
+	r.lastTick = now
+	if r.sig.blocked>>(unix.SIGPROF-1)&1 != 0 {
+		return
+	}
+	if r.sig.deliver(r.m, &siginfo{sig: int32(unix.SIGPROF), code: siKernel}) == "" {
+		r.Counts.Ticks++
+	}
+}

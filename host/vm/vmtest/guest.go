@@ -1,0 +1,95 @@
+package vmtest
+
+import (
+	"encoding/binary"
+
+	"noyau.dev/abi"
+)
+
+// Where a guest's parts lie. Text is read-execute, Data is read-write.
+const (
+	Text     = 0x400000
+	Data     = 0x500000
+	DataSize = 64 << 10
+)
+
+// Hyper makes a host call with number nr; arguments are already in registers.
+// It uses R15 for the hypercall page.
+func (a *Asm) Hyper(nr uint64) *Asm {
+	return a.Mov(RAX, nr).Mov(R15, abi.VMHypercallPage).Store32(R15, 0, RAX)
+}
+
+// CallN loads the arguments and makes a host call.
+func (a *Asm) CallN(nr uint64, args ...uint64) *Asm {
+	for i, v := range args {
+		a.Mov([]Reg{RDI, RSI, RDX, R10, R8, R9}[i], v)
+	}
+	return a.Hyper(nr)
+}
+
+// Exit ends the guest with a code, ExitR with the code in a register.
+func (a *Asm) Exit(code uint64) *Asm { return a.CallN(abi.CallExit, code) }
+func (a *Asm) ExitR(r Reg) *Asm      { return a.MovR(RDI, r).Hyper(abi.CallExit) }
+
+// Print sends n bytes at an address to standard output.
+func (a *Asm) Print(addr, n uint64) *Asm {
+	return a.CallN(abi.CallSend, abi.HandleStdout, addr, n, 0, 0, 0)
+}
+
+// Handle registers the code at a label for a signal, on an alternate stack at
+// the end of the data. It uses Data+0x8000 as scratch.
+func (a *Asm) Handle(sig uint64, label string) *Asm {
+	const s = Data + 0x8000
+	a.Mov(RBX, s)
+	a.Mov(RAX, Data+DataSize-16384).Store(RBX, 0, RAX)
+	a.Mov(RAX, 0).Store(RBX, 8, RAX)
+	a.Mov(RAX, 16384).Store(RBX, 16, RAX)
+	a.CallN(abi.CallSigstack, s, 0)
+	a.Mov(RBX, s)
+	a.Lea(RAX, label).Store(RBX, 0, RAX)
+	a.Mov(RAX, 0x0c000004).Store(RBX, 8, RAX) // SA_ONSTACK SA_RESTORER SA_SIGINFO
+	a.Lea(RAX, "restorer").Store(RBX, 16, RAX)
+	a.Mov(RAX, 0).Store(RBX, 24, RAX)
+	return a.CallN(abi.CallSigaction, sig, s, 0, 8)
+}
+
+// Restorer appends what a handler returns to.
+func (a *Asm) Restorer() *Asm { return a.Label("restorer").Hyper(abi.CallSigreturn) }
+
+// ELF returns the image of a guest: its code, and data of DataSize bytes that
+// begins with the given bytes.
+func ELF(a *Asm, data []byte) []byte {
+	code := a.Bytes(Text + 0x1000)
+	le := binary.LittleEndian
+	f := make([]byte, 0x1000, 0x3000+len(code)+len(data))
+	copy(f, "\x7fELF\x02\x01\x01")
+	le.PutUint16(f[16:], 2)
+	le.PutUint16(f[18:], 62)
+	le.PutUint32(f[20:], 1)
+	le.PutUint64(f[24:], Text+0x1000)
+	le.PutUint64(f[32:], 64)
+	le.PutUint16(f[52:], 64)
+	le.PutUint16(f[54:], 56)
+	le.PutUint16(f[56:], 2)
+	f = append(f, code...)
+	textSize := len(f)
+	for len(f)%0x1000 != 0 {
+		f = append(f, 0)
+	}
+	off := len(f)
+	f = append(f, data...)
+	ph := func(i int, flags uint32, off, va, filesz, memsz uint64) {
+		p := f[64+56*i:]
+		le.PutUint32(p, 1)
+		le.PutUint32(p[4:], flags)
+		le.PutUint64(p[8:], off)
+		le.PutUint64(p[16:], va)
+		le.PutUint64(p[24:], va)
+		le.PutUint64(p[32:], filesz)
+		le.PutUint64(p[40:], memsz)
+		le.PutUint64(p[48:], 0x1000)
+	}
+	ph(0, 5, 0, Text, uint64(textSize), uint64(textSize))
+	ph(1, 6, uint64(off), Data, uint64(len(data)), DataSize)
+	return f
+}
