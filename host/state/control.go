@@ -27,7 +27,7 @@ import (
 //	POST /v1/stop {"timeout_ms": 10000}  answered when the pVM has ended
 
 // A Controller is what a monitor lets others do with its pVM. Info and Stats
-// return values for JSON.
+// return values for JSON. Stop returns when the entry says that the pVM ended.
 type Controller interface {
 	Info() any
 	Stats() (any, error)
@@ -47,10 +47,10 @@ type controlError struct {
 	Error string `json:"error"`
 }
 
-// ListenControl makes the control socket at path. The address is given to the
+// listenControl makes the control socket at path. The address is given to the
 // kernel relative to its directory, so the path may be longer than the 107
 // bytes of a socket address.
-func ListenControl(path string) (net.Listener, error) {
+func listenControl(path string) (net.Listener, error) {
 	os.Remove(path)
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
@@ -103,8 +103,44 @@ func ownPeer(c *net.UnixConn) bool {
 	return ok
 }
 
-// ServeControl answers on l until it is closed.
-func ServeControl(l net.Listener, c Controller) error {
+// A ControlServer is a monitor's end of the control protocol.
+type ControlServer struct {
+	http *http.Server
+	path string
+	done chan struct{}
+}
+
+// StartControl makes the control socket at path and answers on it.
+func StartControl(path string, c Controller) (*ControlServer, error) {
+	l, err := listenControl(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &ControlServer{
+		http: &http.Server{Handler: routes(c), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10},
+		path: path,
+		done: make(chan struct{}),
+	}
+	go func() {
+		defer close(s.done)
+		s.http.Serve(l) // always returns an error, of the listener that Close closes
+	}()
+	return s, nil
+}
+
+// Close removes the socket and returns when requests under way were answered,
+// or after two seconds.
+func (s *ControlServer) Close() {
+	os.Remove(s.path)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+	<-s.done
+}
+
+func routes(c Controller) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, r *http.Request) { reply(w, c.Info(), nil) })
 	mux.HandleFunc("GET /v1/stats", func(w http.ResponseWriter, r *http.Request) {
@@ -130,12 +166,7 @@ func ServeControl(l net.Listener, c Controller) error {
 		}
 		reply(w, struct{}{}, err)
 	})
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
-	err := s.Serve(l)
-	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
+	return mux
 }
 
 func take(r *http.Request, v any) error {

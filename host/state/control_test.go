@@ -40,13 +40,11 @@ func TestControl(t *testing.T) {
 	if err := e.Control().Signal(ctx, unix.SIGTERM); !errors.Is(err, ErrGone) {
 		t.Errorf("without a monitor: %v", err)
 	}
-	l, err := ListenControl(e.SocketPath())
+	pvm := &fakePVM{stopped: make(chan time.Duration, 1)}
+	s, err := StartControl(e.SocketPath(), pvm)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pvm := &fakePVM{stopped: make(chan time.Duration, 1)}
-	served := make(chan error)
-	go func() { served <- ServeControl(l, pvm) }()
 	if st, err := os.Stat(e.SocketPath()); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("socket: %v %v", st, err)
 	}
@@ -68,10 +66,7 @@ func TestControl(t *testing.T) {
 	if err := e.Control().Stop(ctx, 1500*time.Millisecond); err != nil || <-pvm.stopped != 1500*time.Millisecond {
 		t.Errorf("stop: %v", err)
 	}
-	l.Close()
-	if err := <-served; err != nil {
-		t.Errorf("serving ended with %v", err)
-	}
+	s.Close()
 	if err := e.Control().Stop(ctx, 0); !errors.Is(err, ErrGone) {
 		t.Errorf("after the end: %v", err)
 	}
@@ -80,13 +75,12 @@ func TestControl(t *testing.T) {
 // What is not HTTP, or too much of it, harms nobody else.
 func TestControlRubbish(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := ListenControl(path)
+	pvm := &fakePVM{stopped: make(chan time.Duration, 1)}
+	s, err := StartControl(path, pvm)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	pvm := &fakePVM{stopped: make(chan time.Duration, 1)}
-	go ServeControl(l, pvm)
+	defer s.Close()
 	for _, s := range []string{
 		"\x00\x01\x02\r\n\r\n",
 		"POST /v1/signal HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n{]}",
