@@ -21,6 +21,10 @@ const (
 	busAdrAln = 1
 )
 
+// userEnd is where user addresses end. What is above, a guest cannot tell from
+// unmapped memory, as on Linux.
+const userEnd = 1 << 47
+
 // faultSignal translates an exception into the signal that Linux would send.
 func faultSignal(ev *machine.Event, rip uint64) siginfo {
 	si := siginfo{sig: int32(unix.SIGSEGV), code: siKernel, trapno: uint64(ev.Vector), errno: ev.Code, cr2: ev.CR2}
@@ -28,7 +32,7 @@ func faultSignal(ev *machine.Event, rip uint64) siginfo {
 	switch ev.Vector {
 	case machine.VecPF:
 		code := int32(segMapErr)
-		if ev.Code&1 != 0 {
+		if ev.Code&1 != 0 && ev.CR2 < userEnd {
 			code = segAccErr
 		}
 		set(unix.SIGSEGV, code, ev.CR2)
@@ -69,7 +73,7 @@ func describe(ev *machine.Event, rip, rsp uint64) string {
 			how = "jump to"
 		}
 		state := "unmapped"
-		if ev.Code&1 != 0 {
+		if ev.Code&1 != 0 && ev.CR2 < userEnd {
 			state = "protected"
 		}
 		what = fmt.Sprintf("page fault: %s %s address %#x", how, state, ev.CR2)
