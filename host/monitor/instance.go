@@ -2,22 +2,151 @@ package monitor
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"noyau.dev/host/broker"
 )
 
 // An Instance is a pVM that was started. Its methods are safe for concurrent use.
 type Instance struct {
+	info    Info
+	stopSig unix.Signal
+	broker  *broker.Broker
+	proc    Process
+
+	mu     sync.Mutex
+	why    string // reason of a kill of ours
+	killed atomic.Bool
+	end    atomic.Bool // the process is gone
+
 	done chan struct{}
 	exit Exit
 }
 
-// Start starts a pVM. Cancelling ctx kills it. An error means that the image
-// never ran; a published port in use is such an error.
-func Start(ctx context.Context, c Config) (*Instance, error) {
-	return nil, errors.New("monitor: Start is not ready")
+func newInstance(c *Config, isolation string, ports *broker.Ports) *Instance {
+	i := &Instance{
+		info:    Info{Name: c.Name, Isolation: isolation, Started: time.Now()},
+		stopSig: c.StopSignal,
+		done:    make(chan struct{}),
+	}
+	bound := ports.Bound()
+	for _, p := range c.Publish {
+		i.info.Ports = append(i.info.Ports, Port{Publish: p, Host: bound[p].String()})
+	}
+	return i
+}
+
+// run starts all that works for a pVM whose process was started.
+func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) {
+	i.mu.Lock()
+	i.proc = proc
+	i.info.Pid = proc.Pid()
+	i.mu.Unlock()
+	if i.killed.Load() { // the broker failed meanwhile
+		proc.Kill()
+	}
+	i.info.Sandbox, i.info.Missing = proc.Sandbox()
+
+	restore := saveTerminals(c.Terminal)
+	go i.broker.Serve()
+	var out sync.WaitGroup
+	if l.stdout != nil {
+		out.Go(func() { drain(c.Stdout, l.stdout) })
+	}
+	if l.stderr != nil {
+		out.Go(func() { drain(c.Stderr, l.stderr) })
+	}
+	if l.trace != nil {
+		out.Go(func() { drain(c.TraceTo, l.trace) })
+	}
+	var stop stopper
+	if c.Stdin == nil {
+		l.stdin.Close()
+	} else {
+		go feed(l.stdin, c.Stdin, &stop)
+	}
+	unwatch := context.AfterFunc(ctx, func() { i.kill("killed: " + context.Cause(ctx).Error()) })
+	go func() {
+		status := proc.Wait()
+		i.end.Store(true)
+		unwatch()
+		stop.stop()
+		i.finishBroker()
+		out.Wait()
+		restore()
+		i.exit = i.verdict(status)
+		close(i.done)
+	}()
+}
+
+// brokerPatience is how long a request that hangs in a host's file system may
+// hold up Wait. It goes on in the background then.
+const brokerPatience = 5 * time.Second
+
+// finishBroker lets the broker read what the guest sent last, which ends by
+// itself now that nobody holds the other side, and release everything.
+func (i *Instance) finishBroker() {
+	t := time.NewTimer(brokerPatience)
+	defer t.Stop()
+	select {
+	case <-i.broker.Done():
+	case <-t.C:
+		i.broker.Close()
+	}
+}
+
+// verdict puts together how the pVM ended.
+func (i *Instance) verdict(s Status) Exit {
+	i.mu.Lock()
+	why := i.why
+	i.mu.Unlock()
+	e := Exit{Code: s.Code, OOM: s.OOM}
+	if s.Signal == 0 {
+		if sig := i.broker.KilledBy(); sig != 0 && s.Code == 128+int(sig) {
+			e.Signal = sig
+			e.Reason = fmt.Sprintf("ended by signal %d (%s)", int(sig), unix.SignalName(sig))
+		}
+		return e
+	}
+	e.Signal, e.Code = s.Signal, 128+int(s.Signal)
+	switch {
+	case s.OOM:
+		e.Reason = "killed by the host's kernel: out of memory"
+	case s.Signal == unix.SIGSYS:
+		e.Reason = "killed: made a forbidden system call"
+	case s.Signal == unix.SIGKILL && why != "":
+		e.Reason = why
+	case s.Signal == unix.SIGKILL:
+		e.Reason = "killed from outside (SIGKILL)"
+	default:
+		e.Reason = fmt.Sprintf("killed by signal %d (%s)", int(s.Signal), unix.SignalName(s.Signal))
+	}
+	if s.Detail != "" {
+		e.Reason += ": " + s.Detail
+	}
+	return e
+}
+
+// failed ends a pVM for which the broker could not go on.
+func (i *Instance) failed(err error) { i.kill(err.Error()) }
+
+func (i *Instance) kill(why string) error {
+	i.mu.Lock()
+	if i.why == "" {
+		i.why = why
+	}
+	proc := i.proc
+	i.mu.Unlock()
+	i.killed.Store(true)
+	if proc == nil || i.end.Load() {
+		return nil
+	}
+	return proc.Kill()
 }
 
 // Wait returns when the pVM has ended and all its output was written. It may be
@@ -28,21 +157,50 @@ func (i *Instance) Wait() Exit { <-i.done; return i.exit }
 func (i *Instance) Done() <-chan struct{} { return i.done }
 
 // Signal delivers sig to the app as kill(2) would to a process. SIGKILL ends
-// the pVM at once.
-func (i *Instance) Signal(sig unix.Signal) error { return nil }
+// the pVM at once. ESRCH means that it has ended.
+func (i *Instance) Signal(sig unix.Signal) error {
+	if i.end.Load() {
+		return unix.ESRCH
+	}
+	if sig == unix.SIGKILL {
+		return i.Kill()
+	}
+	return i.broker.Signal(sig)
+}
 
 // Kill ends the pVM at once.
-func (i *Instance) Kill() error { return nil }
+func (i *Instance) Kill() error { return i.kill("killed") }
 
 // Stop sends the stop signal, waits up to timeout and then kills. It returns
-// when the pVM has ended.
-func (i *Instance) Stop(timeout time.Duration) Exit { return i.exit }
+// when the pVM has ended. A negative timeout waits for ever.
+func (i *Instance) Stop(timeout time.Duration) Exit {
+	i.Signal(i.stopSig)
+	if timeout < 0 {
+		return i.Wait()
+	}
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	select {
+	case <-i.done:
+	case <-t.C:
+		i.kill(fmt.Sprintf("killed: did not stop within %v of %s", timeout, unix.SignalName(i.stopSig)))
+	}
+	return i.Wait()
+}
 
 // Resize tells the app the new size of its terminal's window.
-func (i *Instance) Resize(rows, cols uint16) error { return nil }
+func (i *Instance) Resize(rows, cols uint16) error { return i.broker.Resize(rows, cols) }
 
 // Stats returns figures of this moment.
-func (i *Instance) Stats() (Stats, error) { return Stats{}, nil }
+func (i *Instance) Stats() (Stats, error) {
+	s, err := i.proc.Stats()
+	if err != nil {
+		return s, err
+	}
+	f := i.broker.Figures()
+	s.Handles, s.Pending, s.Requests, s.Connections = f.Handles, f.Pending, f.Requests, f.Connects
+	return s, nil
+}
 
 // Info tells what is in force.
-func (i *Instance) Info() Info { return Info{} }
+func (i *Instance) Info() Info { return i.info }

@@ -198,6 +198,20 @@ func (g *Guard) Name(name string) bool {
 	return false
 }
 
+// Known says whether some rule covers address a, whatever the port: the pVM may
+// then ask for its name.
+func (g *Guard) Known(a netip.Addr) bool {
+	a = a.Unmap()
+	for _, r := range g.net.Rules {
+		if r.Name == "" && r.Prefix.Contains(a) {
+			return true
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.pinned[a] != nil
+}
+
 // Pin notes that name was answered with addrs.
 func (g *Guard) Pin(name string, addrs []netip.Addr) {
 	if !g.named {

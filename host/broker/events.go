@@ -1,0 +1,79 @@
+package broker
+
+import (
+	"math/bits"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+)
+
+// events are what the monitor has to tell the guest. A signal that is already
+// waiting is not added again, as in a process, so that there is nothing to grow
+// while a guest does not read.
+type events struct {
+	mu         sync.Mutex
+	signals    uint64 // bit n-1: signal n
+	rows, cols uint16
+	resized    bool
+	sending    bool
+}
+
+// Signal delivers sig to the app.
+func (b *Broker) Signal(sig unix.Signal) error {
+	if sig < 1 || sig > 64 {
+		return unix.EINVAL
+	}
+	b.events.mu.Lock()
+	b.events.signals |= 1 << (sig - 1)
+	b.events.mu.Unlock()
+	return b.flush()
+}
+
+// Resize tells the app about its terminal's window.
+func (b *Broker) Resize(rows, cols uint16) error {
+	b.events.mu.Lock()
+	b.events.rows, b.events.cols, b.events.resized = rows, cols, true
+	b.events.mu.Unlock()
+	return b.flush()
+}
+
+// flush sees to it that somebody sends what is waiting.
+func (b *Broker) flush() error {
+	if b.ctx.Err() != nil {
+		return unix.ESRCH
+	}
+	b.events.mu.Lock()
+	defer b.events.mu.Unlock()
+	if b.events.sending {
+		return nil
+	}
+	b.events.sending = true
+	go func() {
+		defer b.wall()
+		for {
+			m, more := b.events.next()
+			if !more || b.send(&m, nil, -1) != nil {
+				return
+			}
+		}
+	}()
+	return nil
+}
+
+func (e *events) next() (abi.Msg, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.signals != 0 {
+		n := bits.TrailingZeros64(e.signals)
+		e.signals &^= 1 << n
+		return abi.Msg{Op: abi.EvSignal, A: uint64(n + 1)}, true
+	}
+	if e.resized {
+		e.resized = false
+		return abi.Msg{Op: abi.EvWinsize, A: uint64(e.rows), B: uint64(e.cols)}, true
+	}
+	e.sending = false
+	return abi.Msg{}, false
+}

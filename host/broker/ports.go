@@ -1,0 +1,186 @@
+package broker
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/host/policy"
+)
+
+// Ports are the published ports of one pVM, bound from the start, so that a
+// port in use is an error before the app runs. A TCP port listens only while
+// the app does: before that, connections are refused, as users expect.
+type Ports struct {
+	all []*port
+}
+
+type port struct {
+	policy.Publish
+	fd   int
+	host netip.AddrPort // as bound
+
+	mu      sync.Mutex
+	holders int // handles of the guest that stand for it
+}
+
+// OpenPorts binds every published port.
+func OpenPorts(list []policy.Publish) (*Ports, error) {
+	ps := &Ports{}
+	for _, p := range list {
+		if ps.find(p.UDP, p.GuestPort) != nil {
+			ps.Close()
+			return nil, fmt.Errorf("port %d/%s of the pVM is published twice; publish it once", p.GuestPort, p.Proto())
+		}
+		fd, host, err := bind(p)
+		if err != nil {
+			ps.Close()
+			return nil, fmt.Errorf("cannot publish %s: %w", p, err)
+		}
+		ps.all = append(ps.all, &port{Publish: p, fd: fd, host: host})
+	}
+	return ps, nil
+}
+
+// Close closes the ports. The guest must be gone.
+func (ps *Ports) Close() {
+	if ps == nil {
+		return
+	}
+	for _, p := range ps.all {
+		unix.Close(p.fd)
+		p.fd = -1
+	}
+	ps.all = nil
+}
+
+// Bound is the published ports with the host addresses that they have.
+func (ps *Ports) Bound() map[policy.Publish]netip.AddrPort {
+	m := make(map[policy.Publish]netip.AddrPort)
+	for _, p := range ps.all {
+		m[p.Publish] = p.host
+	}
+	return m
+}
+
+func (ps *Ports) find(udp bool, guest uint16) *port {
+	if ps == nil {
+		return nil
+	}
+	for _, p := range ps.all {
+		if p.UDP == udp && p.GuestPort == guest {
+			return p
+		}
+	}
+	return nil
+}
+
+func bind(p policy.Publish) (int, netip.AddrPort, error) {
+	typ := unix.SOCK_STREAM
+	if p.UDP {
+		typ = unix.SOCK_DGRAM
+	}
+	ips := []netip.Addr{p.IP.Unmap()}
+	if !p.IP.IsValid() {
+		// One socket for both families; hosts without IPv6 get the second.
+		ips = []netip.Addr{netip.IPv6Unspecified(), netip.IPv4Unspecified()}
+	}
+	var fd int
+	var err error
+	for _, ip := range ips {
+		fd, err = socket(ip, typ)
+		if err == unix.EAFNOSUPPORT {
+			continue
+		}
+		if err != nil {
+			break
+		}
+		if ip.Is6() {
+			only := 0
+			if p.IP.IsValid() && !ip.IsUnspecified() {
+				only = 1
+			}
+			unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only)
+		}
+		err = bindTo(fd, sockaddr(netip.AddrPortFrom(ip, p.HostPort)), p.UDP)
+		if err == nil {
+			break
+		}
+		unix.Close(fd)
+		if err != unix.EADDRNOTAVAIL {
+			break
+		}
+	}
+	if err != nil {
+		return -1, netip.AddrPort{}, err
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		unix.Close(fd)
+		return -1, netip.AddrPort{}, err
+	}
+	if !p.UDP {
+		tcpDefaults(fd)
+	}
+	return fd, addrPort(sa), nil
+}
+
+// bindTo binds so that nobody else can bind the same port before the app
+// listens. With SO_REUSEADDR Linux would let another do so; without it, old
+// connections of an earlier run are in the way. So: first without, then with.
+func bindTo(fd int, sa unix.Sockaddr, udp bool) error {
+	err := unix.Bind(fd, sa)
+	if err != unix.EADDRINUSE || udp {
+		return err
+	}
+	if e := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); e != nil {
+		return e
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return err
+	}
+	// Somebody listening would have made this fail; now keep others out.
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+}
+
+func (p *port) String() string {
+	return net.JoinHostPort(p.host.Addr().String(), fmt.Sprint(p.host.Port()))
+}
+
+// hold notes another handle of the guest for p, starting to listen with the
+// first. For UDP it throws away what arrived while nobody was there.
+func (p *port) hold(backlog int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.holders == 0 && p.UDP {
+		var b [1]byte
+		for range 4096 {
+			if _, _, err := unix.Recvfrom(p.fd, b[:], unix.MSG_DONTWAIT); err != nil && err != unix.EINTR {
+				break
+			}
+		}
+	}
+	if !p.UDP {
+		// What the listener accepts inherits this: old connections are then no
+		// obstacle to the next run.
+		unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		if err := unix.Listen(p.fd, backlog); err != nil {
+			return err
+		}
+	}
+	p.holders++
+	return nil
+}
+
+// release undoes hold. Without holders a TCP port refuses connections again.
+func (p *port) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.holders--
+	if p.holders == 0 && !p.UDP && p.fd >= 0 {
+		unix.Shutdown(p.fd, unix.SHUT_RDWR)
+	}
+}

@@ -1,0 +1,335 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+	"noyau.dev/host/broker"
+	"noyau.dev/host/names"
+	"noyau.dev/host/policy"
+	"noyau.dev/host/tty"
+	"noyau.dev/host/volume"
+)
+
+const (
+	zoneinfo    = "/usr/share/zoneinfo"
+	defaultTick = 10 * time.Millisecond
+)
+
+// complete checks c and fills in what was left out.
+func (c *Config) complete() error {
+	if c.Image == "" && c.ImageFile == nil {
+		return errors.New("no image given")
+	}
+	if c.Name == "" {
+		c.Name = filepath.Base(c.Image)
+		if c.Image == "" {
+			c.Name = filepath.Base(c.ImageFile.Name())
+		}
+	}
+	if c.Arg0 == "" {
+		c.Arg0 = c.Name
+	}
+	if c.Dir == "" {
+		c.Dir = "/"
+	}
+	if !path.IsAbs(c.Dir) {
+		return fmt.Errorf("working directory %q is not an absolute path of the pVM", c.Dir)
+	}
+	if c.Hostname == "" {
+		c.Hostname = hostname(c.Name)
+	}
+	if c.Tick <= 0 {
+		c.Tick = defaultTick
+	}
+	if c.StopSignal == 0 {
+		c.StopSignal = unix.SIGTERM
+	}
+	if c.Net.None && len(c.Publish) > 0 {
+		return fmt.Errorf("port %s cannot be published: the pVM has no network (--net none)", c.Publish[0])
+	}
+	if c.Memory != 0 && c.Memory < 4<<20 {
+		return fmt.Errorf("memory limit of %d bytes is too small; a pVM needs 4 MiB at least", c.Memory)
+	}
+	if c.Memory > abi.RegionMax {
+		c.Memory = abi.RegionMax
+	}
+	for _, list := range [][]string{{c.Arg0, c.Dir, c.Hostname}, c.Args, c.Env} {
+		for _, s := range list {
+			if strings.IndexByte(s, 0) >= 0 {
+				return fmt.Errorf("%q has a zero byte in it", s)
+			}
+		}
+	}
+	for _, f := range c.Files {
+		if !path.IsAbs(f.Path) || path.Clean(f.Path) != f.Path || len(f.Path) > abi.MaxPath {
+			return fmt.Errorf("file %q: want an absolute path without . and ..", f.Path)
+		}
+	}
+	return nil
+}
+
+// hostname makes a host name of name: letters, digits and hyphens, 63 at most.
+func hostname(name string) string {
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r - 'A' + 'a'
+		}
+		return '-'
+	}, strings.TrimSuffix(name, filepath.Ext(name)))
+	if name = strings.Trim(name[:min(len(name), 63)], "-"); name == "" {
+		return "noyau"
+	}
+	return name
+}
+
+// A launch is what Start has opened so far. What stays ours goes to the broker
+// and the pumps; the rest is closed when the image runs.
+type launch struct {
+	handles []*os.File // the guest's, by number
+	ours    []*os.File // to close if the start fails
+	roots   []*volume.Root
+	ports   *broker.Ports
+	image   *os.File
+	owned   bool // image is to be closed
+
+	stdin, stdout, stderr, trace, control *os.File
+}
+
+// Start starts a pVM. Cancelling ctx kills it. An error means that the image
+// never ran; a published port in use is such an error.
+func Start(ctx context.Context, c Config) (*Instance, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	isolation, be, err := backend(c.Isolation)
+	if err != nil {
+		return nil, err
+	}
+	var l launch
+	defer l.closeGuests()
+	if err := l.prepare(&c); err != nil {
+		l.fail()
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
+	}
+	i := newInstance(&c, isolation, l.ports)
+	guard := policy.NewGuard(c.Net)
+	bc := broker.Config{
+		Control: l.control, Guard: guard, Roots: l.roots, Ports: l.ports,
+		Terminal:   [3]*os.File{c.Terminal.In, c.Terminal.Out, c.Terminal.Err},
+		MaxHandles: c.MaxHandles, Failed: i.failed,
+	}
+	if !c.Net.None {
+		bc.Names = names.New(guard, c.Hostname, nil)
+	}
+	if i.broker, err = broker.New(bc); err != nil {
+		l.fail()
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
+	}
+	proc, err := be.Start(&Spec{
+		Name: c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
+		Handles: l.handles, Memory: c.Memory, Pids: c.Pids, Tick: c.Tick,
+		NetOut: c.Net.Unrestricted && !c.Net.None, Options: c.Options,
+	})
+	if err != nil {
+		l.fail()
+		return nil, fmt.Errorf("%s: isolation %s: %w", c.Name, isolation, err)
+	}
+	i.run(ctx, &c, proc, &l)
+	return i, nil
+}
+
+// prepare opens all that the pVM starts with.
+func (l *launch) prepare(c *Config) error {
+	var err error
+	if l.image = c.ImageFile; l.image == nil {
+		if l.image, err = os.Open(c.Image); err != nil {
+			return fmt.Errorf("image: %w", err)
+		}
+		l.owned = true
+	}
+	if l.ports, err = broker.OpenPorts(c.Publish); err != nil {
+		return err
+	}
+	boot := newBoot(c)
+	if err := l.volumes(c, boot); err != nil {
+		return err
+	}
+	if err := l.streams(c); err != nil {
+		return err
+	}
+	control, guests, err := pair(unix.SOCK_SEQPACKET, "control")
+	if err != nil {
+		return err
+	}
+	l.control = l.keep(control)
+	l.give(guests)
+	if err := l.extras(c, boot); err != nil {
+		return err
+	}
+	block, err := boot.seal()
+	if err != nil {
+		return err
+	}
+	l.handles[abi.HandleBoot] = block
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	l.handles[abi.HandlePoll] = os.NewFile(uintptr(epfd), "epoll")
+	return nil
+}
+
+func (l *launch) keep(f *os.File) *os.File { l.ours = append(l.ours, f); return f }
+func (l *launch) give(f *os.File)          { l.handles = append(l.handles, f) }
+
+// streams makes the standard streams, handles 0 to 2.
+func (l *launch) streams(c *Config) error {
+	for n, dst := range []**os.File{&l.stdin, &l.stdout, &l.stderr} {
+		if n == abi.HandleStderr && c.Stderr != nil && same(c.Stdout, c.Stderr) {
+			dup, err := unix.FcntlInt(fdOf(l.handles[abi.HandleStdout]), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				return fmt.Errorf("standard error: %w", err)
+			}
+			l.give(os.NewFile(uintptr(dup), "stderr"))
+			return nil
+		}
+		ours, guests, err := pair(unix.SOCK_STREAM, []string{"stdin", "stdout", "stderr"}[n])
+		if err != nil {
+			return err
+		}
+		*dst = l.keep(ours)
+		l.give(guests)
+	}
+	return nil
+}
+
+// same says whether two writers are one, without tripping over writers of types
+// that cannot be compared.
+func same(a, b any) (eq bool) {
+	defer func() { recover() }()
+	return a == b
+}
+
+// fdOf is f's descriptor; unlike f.Fd it leaves it nonblocking.
+func fdOf(f *os.File) (fd uintptr) {
+	if raw, err := f.SyscallConn(); err == nil {
+		raw.Control(func(n uintptr) { fd = n })
+	}
+	return fd
+}
+
+// extras gives the handles behind the fixed ones, which it leaves open for the
+// boot block and the epoll instance.
+func (l *launch) extras(c *Config, boot *boot) error {
+	l.handles = append(l.handles, nil, nil)
+	if !c.NoHostCerts {
+		if f, size := certificates(); f != nil {
+			boot.hostFile(certPath, 0o644, len(l.handles), size)
+			l.give(f)
+		}
+	}
+	if c.Trace && c.TraceTo != nil {
+		ours, guests, err := pair(unix.SOCK_STREAM, "trace")
+		if err != nil {
+			return err
+		}
+		l.trace = l.keep(ours)
+		boot.add(abi.RecTraceTo, abi.Append32(nil, uint32(len(l.handles))))
+		l.give(guests)
+	}
+	return nil
+}
+
+func (l *launch) volumes(c *Config, boot *boot) error {
+	list := c.Volumes
+	if !c.NoZoneinfo {
+		if st, err := os.Stat(zoneinfo); err == nil && st.IsDir() {
+			list = append(list[:len(list):len(list)], Volume{Host: zoneinfo, Guest: zoneinfo, ReadOnly: true})
+		}
+	}
+	ids := volume.IDs{
+		HostUID: uint32(os.Geteuid()), HostGID: uint32(os.Getegid()),
+		GuestUID: c.UID, GuestGID: c.GID,
+	}
+	seen := make(map[string]bool)
+	for _, v := range list {
+		if seen[v.Guest] {
+			if v.Host == zoneinfo {
+				continue
+			}
+			return fmt.Errorf("volume %s: %s has a volume already", v, v.Guest)
+		}
+		seen[v.Guest] = true
+		r, err := volume.Open(v, uint32(len(l.roots)), ids)
+		if err != nil {
+			return err
+		}
+		boot.volume(v.Guest, len(l.roots), v.ReadOnly)
+		l.roots = append(l.roots, r)
+	}
+	return nil
+}
+
+// closeGuests closes the guest's ends, which the image has by now.
+func (l *launch) closeGuests() {
+	for _, f := range l.handles {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if l.owned {
+		l.image.Close()
+	}
+}
+
+// fail closes what would have been the monitor's.
+func (l *launch) fail() {
+	for _, f := range l.ours {
+		f.Close()
+	}
+	for _, r := range l.roots {
+		r.Close()
+	}
+	l.ports.Close()
+}
+
+// saveTerminals remembers the settings of the user's terminals and returns what
+// restores them.
+func saveTerminals(t Terminal) (restore func()) {
+	type saved struct {
+		f *os.File
+		s tty.State
+	}
+	var all []saved
+	for _, f := range []*os.File{t.In, t.Out, t.Err} {
+		if f == nil {
+			continue
+		}
+		if s, err := tty.Get(f); err == nil {
+			all = append(all, saved{f, s})
+		}
+	}
+	return func() {
+		for _, s := range all {
+			if now, err := tty.Get(s.f); err == nil && now != s.s {
+				s.s.Set(s.f, unix.TCSETS)
+			}
+		}
+	}
+}
