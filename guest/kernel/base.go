@@ -13,7 +13,7 @@ func (Base) Read([]byte) (int, linux.Errno)                { return 0, linux.EIN
 func (Base) Write([]byte) (int, linux.Errno)               { return 0, linux.EINVAL }
 func (Base) Pread([]byte, int64) (int, linux.Errno)        { return 0, linux.ESPIPE }
 func (Base) Pwrite([]byte, int64) (int, linux.Errno)       { return 0, linux.ESPIPE }
-func (Base) Lseek(int64, int) (int64, linux.Errno)          { return 0, linux.ESPIPE }
+func (Base) Lseek(int64, int) (int64, linux.Errno)         { return 0, linux.ESPIPE }
 func (Base) Ready() uint32                                 { return rt.In | rt.Out }
 func (Base) Queue() *WaitQueue                             { return nil }
 func (Base) Ioctl(req, arg uintptr) (uintptr, linux.Errno) { return 0, linux.ENOTTY }

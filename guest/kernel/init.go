@@ -3,8 +3,35 @@ package kernel
 import (
 	"sync/atomic"
 
+	"noyau.dev/abi"
 	"noyau.dev/guest/host"
+	"noyau.dev/guest/linux"
+	"noyau.dev/guest/rt"
 )
+
+var (
+	startTime int64 // wall clock at Init, ns
+	umask     atomic.Uint32
+)
+
+// PID, PPID, UID and GID are what the app is told.
+func PID() uint32  { return rt.Boot().PID }
+func PPID() uint32 { return rt.Boot().PPID }
+func UID() uint32  { return rt.Boot().UID }
+func GID() uint32  { return rt.Boot().GID }
+
+// Umask is the file mode creation mask; SetUmask returns the one before.
+func Umask() uint32            { return umask.Load() }
+func SetUmask(m uint32) uint32 { return umask.Swap(m & 0777) }
+
+// StartTime is when the pVM began: wall clock, ns.
+func StartTime() int64 { return startTime }
+
+// Now is the wall clock, ns.
+func Now() int64 {
+	sec, nsec := rt.Walltime()
+	return sec*1e9 + int64(nsec)
+}
 
 // Hooks of the map module, which lives in a package of its own.
 var (
@@ -24,3 +51,52 @@ var inits []func(*host.Boot)
 // OnInit registers f to run in Init, in the order of registration. Bricks call
 // it from their package init functions.
 func OnInit(f func(*host.Boot)) { inits = append(inits, f) }
+
+// Init begins the library OS inside an image, before the init function of any
+// package above syscall runs, on the main goroutine. It ends the pVM with code
+// 125 if the monitor's boot block makes no sense.
+func Init() {
+	boot, e := host.LoadBoot(abi.HandleBoot)
+	if e != 0 {
+		die("noyau: cannot read the boot block; was the image started by noyau run?\n")
+	}
+	host.OnEvent = event
+	host.OnGone = func() { rt.Exit(125) } // nobody is left to answer or to see it
+	if e := host.Start(abi.HandleControl); e != 0 {
+		die("noyau: cannot watch the control channel\n")
+	}
+	Setup(boot)
+	rt.PollOpen, rt.PollClose = PollOpen, PollClose
+	rt.Install()
+}
+
+func die(s string) {
+	host.Send(abi.HandleStderr, []byte(s), 0)
+	rt.Exit(125)
+}
+
+// Setup is the part of Init that has no need of a monitor: tests of bricks call
+// it with a Boot of their own.
+func Setup(boot *host.Boot) {
+	startTime = Now()
+	umask.Store(022)
+	winsize.Store(uint32(boot.Rows)<<16 | uint32(boot.Cols))
+	for h := range int32(3) {
+		tty := boot.Header.Flags>>h&abi.BootTTY0 != 0
+		flags := uint32(linux.O_WRONLY)
+		if tty {
+			flags = linux.O_RDWR
+		} else if h == 0 {
+			flags = linux.O_RDONLY
+		}
+		InstallAt(int(h), newStdio(h, tty), flags)
+	}
+	for _, l := range boot.Limits {
+		if l.Resource == linux.RLIMIT_NOFILE {
+			SetNofile(l.Soft)
+		}
+	}
+	for _, f := range inits {
+		f(boot)
+	}
+}

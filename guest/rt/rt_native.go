@@ -53,6 +53,7 @@ func CPUTime() int64 {
 var Native struct {
 	Ready      func(pd PD, events uint32) // Ready
 	SendSignal func(sig uint32) bool      // SendSignal
+	Ignored    func(sig uint32) bool      // SignalIgnored
 	Dump       func()                     // Dump
 	Exit       func(code int32)           // Exit
 	Boot       abi.BootHeader             // Boot
@@ -74,6 +75,15 @@ func SendSignal(sig uint32) bool {
 	f := Native.SendSignal
 	return f != nil && f(sig)
 }
+
+// SignalIgnored calls Native.Ignored.
+func SignalIgnored(sig uint32) bool {
+	f := Native.Ignored
+	return f != nil && f(sig)
+}
+
+// Install does nothing: tests call the hooks themselves.
+func Install() {}
 
 // Dump prints all stacks, or calls Native.Dump.
 func Dump() {

@@ -1,0 +1,143 @@
+package host
+
+import (
+	"unsafe"
+
+	"noyau.dev/abi"
+	"noyau.dev/guest/linux"
+	"noyau.dev/guest/rt"
+)
+
+// No call here blocks: EAGAIN is for the caller to wait for.
+
+func ptr(p []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(p))) }
+
+// result makes the pair of a count and an error of a host call's.
+func result(r uintptr, e uint32) (int, linux.Errno) {
+	if e != 0 {
+		return 0, linux.Errno(e)
+	}
+	return int(r), 0
+}
+
+// Recv receives from a socket; 0 bytes and no error is the end of a stream.
+// flags are MSG_PEEK, MSG_TRUNC …
+func Recv(handle int32, p []byte, flags int) (int, linux.Errno) {
+	return result(rt.HostCall(abi.CallRecv, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		uintptr(flags)|linux.MSG_DONTWAIT, 0, 0))
+}
+
+// Send sends to the socket's peer, never with SIGPIPE. flags are MSG_MORE …
+func Send(handle int32, p []byte, flags int) (int, linux.Errno) {
+	return result(rt.HostCall(abi.CallSend, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		uintptr(flags)|linux.MSG_DONTWAIT|linux.MSG_NOSIGNAL, 0, 0))
+}
+
+// RecvFrom is Recv that also stores the sender's address (struct sockaddr) into
+// sa and returns its length.
+func RecvFrom(handle int32, p []byte, flags int, sa []byte) (n, salen int, errno linux.Errno) {
+	l := uint32(len(sa))
+	n, errno = result(rt.HostCall(abi.CallRecv, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		uintptr(flags)|linux.MSG_DONTWAIT, uintptr(unsafe.Pointer(unsafe.SliceData(sa))), uintptr(unsafe.Pointer(&l))))
+	return n, min(int(l), len(sa)), errno
+}
+
+// SendTo is Send to the address sa (struct sockaddr). Only a pVM that may send
+// to any address has it; others use abi.OpSendTo.
+func SendTo(handle int32, p []byte, flags int, sa []byte) (int, linux.Errno) {
+	return result(rt.HostCall(abi.CallSend, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		uintptr(flags)|linux.MSG_DONTWAIT|linux.MSG_NOSIGNAL, uintptr(unsafe.Pointer(unsafe.SliceData(sa))), uintptr(len(sa))))
+}
+
+// Pread and Pwrite are for files of volumes.
+func Pread(handle int32, p []byte, off int64) (int, linux.Errno) {
+	return result(rt.HostCall(abi.CallPread, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(off), 0, 0))
+}
+
+func Pwrite(handle int32, p []byte, off int64) (int, linux.Errno) {
+	return result(rt.HostCall(abi.CallPwrite, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(off), 0, 0))
+}
+
+// Accept takes a connection of a listener, and stores the peer's address
+// (struct sockaddr) into sa, if sa is not empty.
+func Accept(handle int32, sa []byte) (conn int32, salen int, errno linux.Errno) {
+	l := uint32(len(sa))
+	var pl uintptr
+	if l != 0 {
+		pl = uintptr(unsafe.Pointer(&l))
+	}
+	n, e := rt.HostCall(abi.CallAccept, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(sa))), pl,
+		linux.SOCK_NONBLOCK|linux.SOCK_CLOEXEC, 0, 0)
+	if e != 0 {
+		return -1, 0, linux.Errno(e)
+	}
+	return int32(n), min(int(l), len(sa)), 0
+}
+
+// Close gives a handle back. Unwatch it first.
+func Close(handle int32) linux.Errno {
+	_, e := rt.HostCall(abi.CallClose, uintptr(handle), 0, 0, 0, 0, 0)
+	return linux.Errno(e)
+}
+
+// Map maps n bytes at off of a file, shared, over memory that rt.Pages gave
+// (process only: ENOSYS or another error elsewhere). Unmap undoes it: the memory
+// is anonymous and zero again.
+func Map(addr, n uintptr, write bool, handle int32, off int64) linux.Errno {
+	prot := uintptr(linux.PROT_READ)
+	if write {
+		prot |= linux.PROT_WRITE
+	}
+	_, e := rt.HostCall(abi.CallMap, addr, n, prot, linux.MAP_SHARED|linux.MAP_FIXED, uintptr(handle), uintptr(off))
+	return linux.Errno(e)
+}
+
+func Unmap(addr, n uintptr) linux.Errno {
+	_, e := rt.HostCall(abi.CallMap, addr, n, linux.PROT_READ|linux.PROT_WRITE,
+		linux.MAP_PRIVATE|linux.MAP_ANONYMOUS|linux.MAP_NORESERVE|linux.MAP_FIXED, ^uintptr(0), 0)
+	return linux.Errno(e)
+}
+
+// A packet is one sendmsg or recvmsg on the control channel, reused. It holds
+// pointers for the kernel only while the call lasts.
+type packet struct {
+	hdr  linux.Msghdr
+	iov  linux.Iovec
+	cmsg [24]byte
+}
+
+const cmsgLen = 20 // one struct cmsghdr and one descriptor
+
+// recv receives a message into b and the descriptor that came beside it, -1 if
+// none did.
+func (p *packet) recv(handle int32, b []byte) (n int, fd int32, errno linux.Errno) {
+	p.iov = linux.Iovec{Base: ptr(b), Len: uintptr(len(b))}
+	p.hdr = linux.Msghdr{Iov: uintptr(unsafe.Pointer(&p.iov)), Iovlen: 1,
+		Control: uintptr(unsafe.Pointer(&p.cmsg)), Controllen: cmsgLen}
+	n, errno = result(rt.HostCall(abi.CallRecvmsg, uintptr(handle), uintptr(unsafe.Pointer(&p.hdr)),
+		linux.MSG_DONTWAIT|linux.MSG_CMSG_CLOEXEC, 0, 0, 0))
+	fd = -1
+	if errno == 0 && p.hdr.Controllen >= cmsgLen {
+		h := (*linux.Cmsghdr)(unsafe.Pointer(&p.cmsg))
+		if h.Level == linux.SOL_SOCKET && h.Type == linux.SCM_RIGHTS && h.Len == cmsgLen {
+			fd = *(*int32)(unsafe.Pointer(&p.cmsg[16]))
+		}
+	}
+	return n, fd, errno
+}
+
+// send sends b, with the descriptor fd beside it.
+func (p *packet) send(handle int32, b []byte, fd int32) linux.Errno {
+	p.iov = linux.Iovec{Base: ptr(b), Len: uintptr(len(b))}
+	p.hdr = linux.Msghdr{Iov: uintptr(unsafe.Pointer(&p.iov)), Iovlen: 1,
+		Control: uintptr(unsafe.Pointer(&p.cmsg)), Controllen: cmsgLen}
+	*(*linux.Cmsghdr)(unsafe.Pointer(&p.cmsg)) = linux.Cmsghdr{Len: cmsgLen, Level: linux.SOL_SOCKET, Type: linux.SCM_RIGHTS}
+	*(*int32)(unsafe.Pointer(&p.cmsg[16])) = fd
+	_, e := rt.HostCall(abi.CallSendmsg, uintptr(handle), uintptr(unsafe.Pointer(&p.hdr)),
+		linux.MSG_DONTWAIT|linux.MSG_NOSIGNAL, 0, 0, 0)
+	return linux.Errno(e)
+}
+
+func bytesAt(addr, n uintptr) []byte {
+	return unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&addr))), n)
+}

@@ -1,0 +1,62 @@
+package kernel
+
+import (
+	"noyau.dev/abi"
+	"noyau.dev/guest/host"
+	"noyau.dev/guest/linux"
+	"noyau.dev/guest/rt"
+)
+
+// Deliver gives sig to the app as the kernel and Go's runtime together would:
+// to os/signal if the app asked for it, else the default of a Go program. Job
+// control does not exist here: SIGSTOP and its kin do nothing.
+func Deliver(sig uint32) {
+	if sig == linux.SIGKILL {
+		Killed(sig)
+	}
+	if sig == 0 || sig > linux.NSIG || rt.SendSignal(sig) || rt.SignalIgnored(sig) {
+		return
+	}
+	switch sig {
+	case linux.SIGHUP, linux.SIGINT, linux.SIGTERM:
+		Killed(sig)
+	case linux.SIGQUIT, linux.SIGILL, linux.SIGTRAP, linux.SIGABRT, linux.SIGBUS, linux.SIGFPE,
+		linux.SIGSEGV, linux.SIGSTKFLT, linux.SIGSYS:
+		rt.Dump()
+		Exit(2)
+	}
+}
+
+// Killed ends the pVM as if by sig.
+func Killed(sig uint32) {
+	host.Post(abi.Msg{Op: abi.OpKilled, A: uint64(sig)})
+	Exit(128 + int32(sig))
+}
+
+// OnExit registers f to run before the pVM ends by exit_group: what must reach
+// the host, like the content of writable maps. It must not take long.
+func OnExit(f func()) { exits = append(exits, f) }
+
+var exits []func()
+
+// Exit ends the pVM.
+func Exit(code int32) {
+	for _, f := range exits {
+		f()
+	}
+	rt.Exit(code)
+}
+
+// event handles what the monitor sends of its own accord. Delivery has a
+// goroutine of its own since it may send, and sending may need this one.
+func event(m abi.Msg, _ []byte) {
+	switch m.Op {
+	case abi.EvSignal:
+		if m.A <= linux.NSIG {
+			rt.Spawn(func() { Deliver(uint32(m.A)) })
+		}
+	case abi.EvWinsize:
+		winsize.Store(uint32(m.A)<<16 | uint32(m.B)&0xffff)
+		rt.Spawn(func() { Deliver(linux.SIGWINCH) })
+	}
+}
