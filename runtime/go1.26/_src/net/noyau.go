@@ -1,0 +1,4 @@
+package net
+
+// A program that imports net has the sockets brick.
+import _ "internal/noyau/sock"
