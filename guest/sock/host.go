@@ -1,0 +1,336 @@
+package sock
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"noyau.dev/abi"
+	"noyau.dev/guest/host"
+	"noyau.dev/guest/linux"
+	"noyau.dev/guest/rt"
+)
+
+// A hostSock is the host's socket behind one of ours: a connection, a
+// published listener, a UDP socket.
+//
+// Why no wake-up is lost: host events are edge-triggered and reach the first
+// registration of the runtime's poller always, and the wait queue once slow was
+// called, which Queue and Ready do. A watcher is in the queue before it asks
+// Ready, Ready asks the host itself whether there is something to receive, so
+// an edge that went by before is seen there, and a later one is notified. The
+// host cannot be asked about room: a send that got EAGAIN notes in fullAt the
+// count of Out edges from before the send. Ready says "no room" only while no
+// edge has come since, and after that EAGAIN the host owes us one.
+type hostSock struct {
+	s    *Socket
+	src  rt.Source
+	fd   int32
+	name uint32 // the monitor's name for it; 0: it has none
+	four bool   // UDP: an IPv4 socket
+	to   bool   // UDP: connected
+
+	outs   atomic.Uint64 // Out edges, and calls of slow
+	fullAt atomic.Uint64 // outs, plus one, at the last send that found no room
+	isSlow atomic.Bool
+	wroff  bool
+
+	mu     sync.Mutex // UDP: held during a call, since connect replaces the socket
+	closed bool
+}
+
+// handle returns the number for host calls that came with a reply.
+func handle(r *host.Reply) int32 {
+	if r.FD < 0 && rt.Boot().Flags&abi.BootVM != 0 && r.Handle != 0 {
+		return int32(r.Handle)
+	}
+	return r.FD
+}
+
+// attach makes fd the host's socket of s. netMu is held.
+func (s *Socket) attach(fd int32, name uint32) (*hostSock, linux.Errno) {
+	h := &hostSock{s: s, fd: fd, name: name}
+	h.src.Notify = h.event
+	if pd := s.pd.Load(); pd != 0 {
+		rt.SetPD(&h.src, rt.PD(pd))
+	}
+	if s.q.Watched() {
+		h.slow()
+	}
+	if e := rt.Watch(fd, &h.src); e != 0 {
+		host.Close(fd)
+		return nil, linux.Errno(e)
+	}
+	s.host.Store(h)
+	return h, 0
+}
+
+// event is the rt.Source's Notify.
+func (h *hostSock) event(ev uint32) {
+	if ev&rt.Out != 0 {
+		h.outs.Add(1)
+	}
+	h.s.q.Notify(ev)
+}
+
+// slow makes the host's events come to the wait queue. It is never undone: a
+// watcher may be about to enter.
+func (h *hostSock) slow() {
+	if !h.isSlow.Load() {
+		h.src.Slow = true
+		h.outs.Add(1) // edges until now were not counted
+		h.isSlow.Store(true)
+	}
+}
+
+// close gives the handle back.
+func (h *hostSock) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	h.closed = true
+	rt.Unwatch(h.fd)
+	host.Close(h.fd)
+	if h.name != 0 {
+		host.Post(abi.Msg{Op: abi.OpDrop, Handle: h.name})
+	}
+}
+
+// drop gives back a handle that came too late.
+func drop(r *host.Reply) {
+	if fd := handle(r); fd >= 0 {
+		host.Close(fd)
+		if r.Handle != 0 {
+			host.Post(abi.Msg{Op: abi.OpDrop, Handle: r.Handle})
+		}
+	}
+}
+
+// request sends m about h's socket: by the monitor's name, or with the
+// descriptor beside it.
+func (h *hostSock) request(m abi.Msg) (host.Reply, linux.Errno) {
+	if m.Handle = h.name; m.Handle != 0 {
+		return host.Request(m)
+	}
+	if rt.Boot().Flags&abi.BootVM != 0 {
+		m.Handle = uint32(h.fd)
+		return host.Request(m)
+	}
+	return host.RequestWith(m, h.fd)
+}
+
+// hostRecv receives from a host stream or connected UDP socket.
+func (s *Socket) hostRecv(h *hostSock, p []byte, flags int) (int, linux.Errno) {
+	if len(p) == 0 {
+		return 0, 0
+	}
+	if e := s.takeErr(); e != 0 {
+		return 0, e
+	}
+	return host.Recv(h.fd, p, flags)
+}
+
+// hostSend sends to a host stream or connected UDP socket.
+func (s *Socket) hostSend(h *hostSock, p []byte, flags int) (int, linux.Errno) {
+	if s.err.Load() != 0 {
+		return 0, s.takeErr()
+	}
+	if h == nil {
+		return 0, linux.ENOTCONN
+	}
+	outs := h.outs.Load()
+	n, e := host.Send(h.fd, p, flags)
+	if e == linux.EAGAIN || e == 0 && n < len(p) {
+		h.fullAt.Store(outs + 1)
+	}
+	return n, e
+}
+
+// probe asks the host whether there is something to receive. Errors that the
+// question brings to light are kept for the next call.
+func (h *hostSock) probe(s *Socket) uint32 {
+	h.slow()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return 0
+	}
+	var b [1]byte
+	n, e := host.Recv(h.fd, b[:], linux.MSG_PEEK)
+	switch {
+	case e == linux.EAGAIN:
+		return 0
+	case e != 0:
+		s.err.Store(uint32(e))
+		return rt.In | rt.Err
+	case n == 0 && s.d == nil && h.wroff:
+		return rt.In | rt.RdHup | rt.Hup
+	case n == 0 && s.d == nil:
+		return rt.In | rt.RdHup
+	}
+	return rt.In
+}
+
+// readyHost is Ready of a host connection.
+func (s *Socket) readyHost(h *hostSock) uint32 {
+	ev := h.probe(s)
+	if h.fullAt.Load() != h.outs.Load()+1 || ev&(rt.Err|rt.Hup) != 0 {
+		ev |= rt.Out
+	}
+	if s.err.Load() != 0 {
+		ev |= rt.Err
+	}
+	return ev
+}
+
+// accept takes a connection of the host's listener. netMu is held.
+func (h *hostSock) accept(l *listener) (*Socket, linux.Errno) {
+	var sa [sizeofIn6]byte
+	fd, n, e := host.Accept(h.fd, sa[:])
+	for e == linux.ECONNABORTED {
+		fd, n, e = host.Accept(h.fd, sa[:])
+	}
+	if e != 0 {
+		return nil, e
+	}
+	c := l.child()
+	if n >= sizeofIn {
+		c.peer, _ = decodeInet(sa[:n])
+	}
+	c.local = l.s.local
+	if isAny(&c.local.ip) {
+		c.local.ip = sourceFor(&c.peer.ip)
+	}
+	if l.s.family == linux.AF_INET && !is4(&c.peer.ip) {
+		c.peer.ip = any4
+	}
+	if _, e := c.attach(fd, 0); e != 0 {
+		return nil, e
+	}
+	tcpPorts.addKid(c)
+	c.st.Store(stConnected)
+	return c, 0
+}
+
+// publish asks the monitor for a listener at s's address. A port that is not
+// published is reachable inside the pVM only.
+func (s *Socket) publish(backlog int) linux.Errno {
+	a := s.local.toHost()
+	r, e := host.Request(abi.Msg{Op: abi.OpListen, A: abi.ProtoTCP, B: uint64(backlog)}, abi.AppendAddr(nil, a))
+	return s.published(&r, e, stListen)
+}
+
+// publishUDP is publish for a UDP socket.
+func (s *Socket) publishUDP() linux.Errno {
+	r, e := host.Request(abi.Msg{Op: abi.OpUDP}, abi.AppendAddr(nil, s.local.toHost()))
+	e = s.published(&r, e, stNew)
+	if e != 0 {
+		netMu.Lock()
+		s.bound = false
+		s.unconnect()
+		netMu.Unlock()
+	}
+	return e
+}
+
+// published takes the reply to a request to publish, while s is in state st.
+func (s *Socket) published(r *host.Reply, e linux.Errno, st uint32) linux.Errno {
+	switch {
+	case e == linux.EACCES:
+		return 0
+	case e == linux.EADDRINUSE && s.reuseport:
+		// Another of the group has the host's listener.
+		drop(r)
+		return 0
+	case e != 0:
+		drop(r)
+		return e
+	case handle(r) < 0:
+		return linux.EIO
+	}
+	netMu.Lock()
+	if s.st.Load() != st || s.host.Load() != nil {
+		netMu.Unlock()
+		drop(r)
+		return 0
+	}
+	h, e := s.attach(handle(r), r.Handle)
+	if e == 0 {
+		h.four = replyFour(r)
+	}
+	netMu.Unlock()
+	if e == 0 {
+		s.notify(rt.In | rt.Out)
+	}
+	return e
+}
+
+// replyFour reports whether the address in a reply is IPv4.
+func replyFour(r *host.Reply) bool {
+	a, _, ok := abi.TakeAddr(r.Payload)
+	return ok && a.Family == 4
+}
+
+// dial asks the monitor for a connection to s.peer. s is connecting.
+func (s *Socket) dial() {
+	p := abi.AppendAddr(nil, s.peer.toHost())
+	if s.bound && s.local.port != 0 {
+		p = abi.AppendAddr(p, s.local.toHost())
+	}
+	rt.Spawn(func() {
+		r, e := host.Request(abi.Msg{Op: abi.OpConnect, A: abi.ProtoTCP}, p)
+		s.dialed(&r, e)
+	})
+}
+
+// dialed ends a dial. A reply that comes after the socket was closed gives its
+// handle back.
+func (s *Socket) dialed(r *host.Reply, e linux.Errno) {
+	if e == 0 && handle(r) < 0 {
+		e = linux.EIO
+	}
+	netMu.Lock()
+	if s.st.Load() != stConnecting {
+		netMu.Unlock()
+		drop(r)
+		return
+	}
+	var h *hostSock
+	if e != 0 {
+		drop(r)
+	} else {
+		h, e = s.attach(handle(r), r.Handle)
+	}
+	if e != 0 {
+		s.refuse(e)
+		netMu.Unlock()
+		s.notify(rt.In | rt.Out | rt.Err | rt.Hup | rt.RdHup)
+		return
+	}
+	pending := s.hostOptions()
+	if pending == nil {
+		s.st.Store(stConnected)
+		netMu.Unlock()
+		s.notify(rt.Out)
+		return
+	}
+	netMu.Unlock()
+	s.applyOptions(h, pending)
+	// Only close may have come in between; it has closed h then.
+	if s.st.CompareAndSwap(stConnecting, stConnected) {
+		s.notify(rt.Out)
+	}
+}
+
+// shutdown is shutdown(2) of a host connection.
+func (h *hostSock) shutdown(s *Socket, how int) linux.Errno {
+	if how != linux.SHUT_RD {
+		h.wroff = true
+	}
+	_, e := h.request(abi.Msg{Op: abi.OpShut, A: uint64(how)})
+	if e == 0 {
+		s.notify(rt.In | rt.Out)
+	}
+	return e
+}

@@ -1,0 +1,130 @@
+package sock
+
+import (
+	"noyau.dev/abi"
+	"noyau.dev/guest/host"
+	"noyau.dev/guest/linux"
+	"noyau.dev/guest/rt"
+)
+
+// rehost replaces the host's socket of a UDP socket: by one connected to to, or
+// by none.
+func (s *Socket) rehost(to *addr) linux.Errno {
+	if h := s.host.Swap(nil); h != nil {
+		h.close()
+	}
+	if to == nil {
+		return 0
+	}
+	p := abi.AppendAddr(nil, to.toHost())
+	if s.bound && s.local.port != 0 {
+		p = abi.AppendAddr(p, s.local.toHost())
+	}
+	r, e := host.Request(abi.Msg{Op: abi.OpConnect, A: abi.ProtoUDP}, p)
+	if e != 0 {
+		drop(&r)
+		return e
+	}
+	return s.adoptUDP(&r, true)
+}
+
+// adoptUDP makes the handle of a reply the host's socket of s.
+func (s *Socket) adoptUDP(r *host.Reply, connected bool) linux.Errno {
+	if handle(r) < 0 {
+		return linux.EIO
+	}
+	netMu.Lock()
+	if s.st.Load() == stClosed || s.host.Load() != nil {
+		netMu.Unlock()
+		drop(r)
+		return 0
+	}
+	h, e := s.attach(handle(r), r.Handle)
+	if e == 0 {
+		h.to, h.four = connected, replyFour(r)
+	}
+	netMu.Unlock()
+	if e == 0 {
+		s.notify(rt.Out)
+	}
+	return e
+}
+
+// hostSendTo sends a datagram to an address outside, asking for a host socket
+// at the first.
+func (s *Socket) hostSendTo(p []byte, to *addr) (int, linux.Errno) {
+	h := s.host.Load()
+	if h == nil {
+		local := addr{ip: s.local.ip}
+		if isLoopback(&local.ip) {
+			return 0, linux.EINVAL
+		}
+		r, e := host.Request(abi.Msg{Op: abi.OpUDP}, abi.AppendAddr(nil, local.toHost()))
+		if e != 0 {
+			drop(&r)
+			return 0, e
+		}
+		if e := s.adoptUDP(&r, false); e != 0 {
+			return 0, e
+		}
+		if h = s.host.Load(); h == nil {
+			return 0, linux.EBADF
+		}
+	}
+	if h.to {
+		if *to != s.peer {
+			return 0, linux.EISCONN
+		}
+		return s.hostSend(h, p, 0)
+	}
+	if rt.Boot().Flags&abi.BootNetOut == 0 {
+		_, e := host.Request(abi.Msg{Op: abi.OpSendTo, Handle: h.name}, abi.AppendAddr(nil, to.toHost()), p)
+		if e != 0 {
+			return 0, e
+		}
+		return len(p), 0
+	}
+	var b [sizeofIn6]byte
+	family := uint16(linux.AF_INET6)
+	if h.four {
+		if family = linux.AF_INET; !is4(&to.ip) {
+			return 0, linux.ENETUNREACH
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return 0, linux.EAGAIN
+	}
+	outs := h.outs.Load()
+	n, e := host.SendTo(h.fd, p, 0, appendInet(b[:0], family, to))
+	if e == linux.EAGAIN {
+		h.fullAt.Store(outs + 1)
+	}
+	return n, e
+}
+
+// hostRecvFrom receives a datagram from outside.
+func (s *Socket) hostRecvFrom(h *hostSock, m *message) (int, linux.Errno) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return 0, linux.EAGAIN
+	}
+	var sa [sizeofIn6]byte
+	n, salen, e := host.RecvFrom(h.fd, m.p, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC, sa[:])
+	if e != 0 {
+		return 0, e
+	}
+	switch {
+	case h.to:
+		m.from = s.peer
+	case salen >= sizeofIn:
+		m.from, _ = decodeInet(sa[:salen])
+	}
+	m.hasFrom = true
+	if m.to = s.local.ip; isAny(&m.to) {
+		m.to = sourceFor(&m.from.ip)
+	}
+	return m.truncated(min(n, len(m.p)), n), 0
+}

@@ -1,0 +1,282 @@
+package sock
+
+import (
+	"noyau.dev/guest/kernel"
+	"noyau.dev/guest/linux"
+	"noyau.dev/guest/rt"
+)
+
+// A unixName is what sockets of AF_UNIX have beside the others. Names are kept
+// as they are in sockaddr_un, without the family: a path, or NUL and an abstract
+// name; "" is unnamed. netMu guards it.
+type unixName struct {
+	name string  // own name
+	peer string  // the peer's name, for getpeername
+	to   *Socket // datagram: the connected peer
+	key  string  // in unixNames, if it is there
+}
+
+// unixNames holds the abstract names, and paths while there is no file system.
+var unixNames = map[string]*Socket{}
+
+var autobind uint32
+
+// parseUnix returns the name in a sockaddr_un.
+func parseUnix(b []byte) (string, linux.Errno) {
+	if len(b) < 2 || len(b) > 2+maxUnixPath {
+		return "", linux.EINVAL
+	}
+	if b[0] != linux.AF_UNIX || b[1] != 0 {
+		return "", linux.EINVAL
+	}
+	b = b[2:]
+	if len(b) == 0 || b[0] == 0 {
+		return string(b), 0
+	}
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i]), 0
+		}
+	}
+	return string(b), 0
+}
+
+// appendUnix encodes a name as a sockaddr_un. Paths end with a NUL.
+func appendUnix(b []byte, name string) []byte {
+	b = append(append(b, linux.AF_UNIX, 0), name...)
+	if name != "" && name[0] != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+// bindUnix is bind(2).
+func (s *Socket) bindUnix(sa []byte) linux.Errno {
+	name, e := parseUnix(sa)
+	if e != 0 {
+		return e
+	}
+	netMu.Lock()
+	if s.u.name != "" {
+		netMu.Unlock()
+		return linux.EINVAL
+	}
+	if name != "" && name[0] != 0 && kernel.SocketNames != nil {
+		// The name is reserved first: a second bind fails above.
+		s.u.name = name
+		netMu.Unlock()
+		if e := kernel.SocketNames.BindSocket(name, s); e != 0 {
+			netMu.Lock()
+			s.u.name = ""
+			netMu.Unlock()
+			return e
+		}
+		return 0
+	}
+	defer netMu.Unlock()
+	key := name
+	if name == "" {
+		const hex = "0123456789abcdef"
+		for {
+			autobind++
+			v := autobind
+			name = "\x00" + string([]byte{hex[v>>16&15], hex[v>>12&15], hex[v>>8&15], hex[v>>4&15], hex[v&15]})
+			if unixNames[name] == nil {
+				break
+			}
+		}
+		key = name
+	} else if name[0] != 0 {
+		key = clean(name)
+	}
+	if unixNames[key] != nil {
+		return linux.EADDRINUSE
+	}
+	unixNames[key] = s
+	s.u.name, s.u.key = name, key
+	return 0
+}
+
+// clean makes one name of equal paths, as far as that is possible without a
+// file system.
+func clean(p string) string {
+	out := make([]byte, 0, len(p))
+	for i := 0; i < len(p); i++ {
+		if p[i] == '/' && (i+1 < len(p) && p[i+1] == '/' || len(out) > 0 && out[len(out)-1] == '/') {
+			continue
+		}
+		if p[i] == '.' && (i == 0 || p[i-1] == '/') && i+1 < len(p) && p[i+1] == '/' {
+			i++
+			continue
+		}
+		out = append(out, p[i])
+	}
+	return string(out)
+}
+
+// unname gives up s's name. A socket inode stays, as on Linux, and answers
+// ECONNREFUSED. netMu is held.
+func (s *Socket) unname() {
+	if s.u != nil && s.u.key != "" {
+		delete(unixNames, s.u.key)
+		s.u.key = ""
+	}
+}
+
+// findUnix returns the socket of that name.
+func findUnix(name string) (*Socket, linux.Errno) {
+	if name == "" {
+		return nil, linux.EINVAL
+	}
+	if name[0] != 0 && kernel.SocketNames != nil {
+		v, e := kernel.SocketNames.FindSocket(name)
+		if e != 0 {
+			return nil, e
+		}
+		if s, ok := v.(*Socket); ok && s.st.Load() != stClosed {
+			return s, 0
+		}
+		return nil, linux.ECONNREFUSED
+	}
+	key := name
+	if name[0] != 0 {
+		key = clean(name)
+	}
+	netMu.Lock()
+	defer netMu.Unlock()
+	if s := unixNames[key]; s != nil {
+		return s, 0
+	}
+	if name[0] != 0 {
+		return nil, linux.ENOENT
+	}
+	return nil, linux.ECONNREFUSED
+}
+
+// connectUnix is connect(2).
+func (s *Socket) connectUnix(sa []byte, nonblock bool) linux.Errno {
+	if s.d != nil && len(sa) >= 2 && sa[0] == 0 && sa[1] == 0 {
+		netMu.Lock()
+		s.u.to, s.u.peer = nil, ""
+		s.st.Store(stNew)
+		netMu.Unlock()
+		return 0
+	}
+	name, e := parseUnix(sa)
+	if e != 0 {
+		return e
+	}
+	t, e := findUnix(name)
+	if e != 0 {
+		return e
+	}
+	if t.typ != s.typ {
+		return linux.EPROTOTYPE
+	}
+	netMu.Lock()
+	if s.d != nil {
+		defer netMu.Unlock()
+		if t.u.to != nil && t.u.to != s {
+			return linux.EPERM
+		}
+		s.u.to, s.u.peer = t, t.u.name
+		s.st.Store(stConnected)
+		return 0
+	}
+	switch s.st.Load() {
+	case stNew, stFailed:
+	case stConnecting:
+		netMu.Unlock()
+		return linux.EALREADY
+	case stListen:
+		netMu.Unlock()
+		return linux.EINVAL
+	default:
+		netMu.Unlock()
+		return linux.EISCONN
+	}
+	if t.st.Load() != stListen {
+		netMu.Unlock()
+		return linux.ECONNREFUSED
+	}
+	if nonblock && t.l.ready.n > t.l.backlog {
+		netMu.Unlock()
+		return linux.EAGAIN
+	}
+	e = t.l.join(s)
+	netMu.Unlock()
+	if e == 0 {
+		t.notify(rt.In)
+		s.notify(rt.Out)
+	}
+	return e
+}
+
+// unixPeer returns the connected peer of a datagram socket.
+func (s *Socket) unixPeer() *Socket {
+	netMu.Lock()
+	defer netMu.Unlock()
+	return s.u.to
+}
+
+// sendUnixDgram sends m to its address or the peer. It owns m.anc if it
+// succeeds.
+func (s *Socket) sendUnixDgram(m *message) (int, linux.Errno) {
+	if e := s.takeErr(); e != 0 {
+		return 0, e
+	}
+	if s.d.wroff {
+		return 0, linux.EPIPE
+	}
+	var t *Socket
+	if len(m.addr) > 0 {
+		name, e := parseUnix(m.addr)
+		if e != 0 {
+			return 0, e
+		}
+		if t, e = findUnix(name); e != 0 {
+			return 0, e
+		}
+		if t.d == nil {
+			return 0, linux.EPROTOTYPE
+		}
+	} else if t = s.unixPeer(); t == nil {
+		return 0, linux.ENOTCONN
+	}
+	netMu.Lock()
+	name, only := s.u.name, t.u.to
+	netMu.Unlock()
+	if only != nil && only != s {
+		return 0, linux.EPERM
+	}
+	if len(m.p)+segCost > int(s.sndbuf.Load()) {
+		return 0, linux.EMSGSIZE
+	}
+	g := wholeSeg(m.p)
+	g.name, g.anc = name, m.anc
+	if e := t.deliver(s, g); e != 0 {
+		g.anc = nil
+		freeSeg(g)
+		if e == linux.ECONNREFUSED && len(m.addr) == 0 {
+			netMu.Lock()
+			s.u.to = nil
+			s.st.Store(stNew)
+			netMu.Unlock()
+		}
+		return 0, e
+	}
+	return len(m.p), 0
+}
+
+// socketpair is socketpair(2) for AF_UNIX.
+func socketpair(typ uint8) (a, b *Socket) {
+	a, b = newSocket(linux.AF_UNIX, typ, 0), newSocket(linux.AF_UNIX, typ, 0)
+	if a.d != nil {
+		a.u.to, b.u.to = b, a
+	} else {
+		pair(a, b)
+	}
+	a.st.Store(stConnected)
+	b.st.Store(stConnected)
+	return a, b
+}
