@@ -24,8 +24,12 @@ type VM struct {
 //
 //go:uintptrescapes
 func ioctl(fd int, req, arg uintptr) (uintptr, unix.Errno) {
-	r, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, arg)
-	return r, e
+	for {
+		r, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, arg)
+		if e != unix.EINTR {
+			return r, e
+		}
+	}
 }
 
 // Create makes a VM and its vCPU through the descriptor dev of /dev/kvm. A VM
@@ -75,20 +79,6 @@ func (v *VM) Close() {
 
 // Descriptors returns the numbers of the VM and of the vCPU.
 func (v *VM) Descriptors() (vm, vcpu int) { return v.vm, v.vcpu }
-
-// MoveDescriptors duplicates both descriptors to numbers from min upward and
-// closes the originals, so that they are out of the way of handle numbers.
-func (v *VM) MoveDescriptors(min int) error {
-	for _, p := range []*int{&v.vm, &v.vcpu} {
-		n, err := unix.FcntlInt(uintptr(*p), unix.F_DUPFD_CLOEXEC, min)
-		if err != nil {
-			return fmt.Errorf("kvm: move descriptor %d to %d or above: %w", *p, min, err)
-		}
-		unix.Close(*p)
-		*p = n
-	}
-	return nil
-}
 
 // SetMemory makes mem the guest-physical memory at gpa, as memory slot number
 // slot. mem is page aligned and must stay mapped.
@@ -235,7 +225,7 @@ func (v *VM) Changed() { v.run.dirtyRegs |= syncRegs }
 // do, without running the guest any further.
 func (v *VM) Finish() {
 	v.run.immediateExit = 1
-	ioctl(v.vcpu, reqRun, 0)
+	unix.Syscall(unix.SYS_IOCTL, uintptr(v.vcpu), reqRun, 0)
 	v.run.immediateExit = 0
 }
 

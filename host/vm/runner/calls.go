@@ -25,10 +25,6 @@ const (
 
 func fail(e unix.Errno) uint64 { return uint64(-int64(e)) }
 
-// handle reports whether h may be used by the guest: everything below the
-// runner's own descriptors. Whether it is open, the kernel knows.
-func (r *Runner) handle(h uint64) bool { return h < uint64(r.private) }
-
 // data returns the guest memory of a transfer, cut to maxData.
 func (r *Runner) data(a, n uint64, write bool) ([]byte, bool) {
 	b := r.m.Bytes(machine.Addr(a), min(n, maxData), write)
@@ -48,9 +44,10 @@ func (r *Runner) do(c *call) uint64 {
 	case abi.CallAccept:
 		return r.accept(c)
 	case abi.CallClose:
-		if !r.handle(c.a1) {
+		if !r.handles.has(c.a1) {
 			return fail(unix.EBADF)
 		}
+		r.handles.remove(c.a1)
 		return raw(unix.SYS_CLOSE, uintptr(c.a1), 0, 0, 0, 0, 0)
 	case abi.CallWatch:
 		return r.watch(c)
@@ -74,7 +71,7 @@ func result(e unix.Errno) uint64 { return fail(e) }
 
 func (r *Runner) recv(c *call) uint64 {
 	b, ok := r.data(c.a2, c.a3, true)
-	if !r.handle(c.a1) {
+	if !r.handles.has(c.a1) {
 		return fail(unix.EBADF)
 	}
 	if !ok {
@@ -114,7 +111,7 @@ func (r *Runner) putAddr(v uint64, to, lenp []byte) {
 
 func (r *Runner) send(c *call) uint64 {
 	b, ok := r.data(c.a2, c.a3, false)
-	if !r.handle(c.a1) {
+	if !r.handles.has(c.a1) {
 		return fail(unix.EBADF)
 	}
 	if !ok {
@@ -137,7 +134,7 @@ func (r *Runner) send(c *call) uint64 {
 
 func (r *Runner) file(c *call) uint64 {
 	b, ok := r.data(c.a2, c.a3, c.nr == abi.CallPread)
-	if !r.handle(c.a1) {
+	if !r.handles.has(c.a1) {
 		return fail(unix.EBADF)
 	}
 	if !ok {
@@ -152,7 +149,7 @@ func (r *Runner) file(c *call) uint64 {
 }
 
 func (r *Runner) accept(c *call) uint64 {
-	if !r.handle(c.a1) {
+	if !r.handles.has(c.a1) {
 		return fail(unix.EBADF)
 	}
 	var to, lenp []byte
@@ -166,7 +163,7 @@ func (r *Runner) accept(c *call) uint64 {
 	}
 	r.socklen = maxAddr
 	v := raw(unix.SYS_ACCEPT4, uintptr(c.a1), ptrOf(&r.sockaddr), ptrOf(&r.socklen), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
-	if int64(v) >= 0 && !r.handle(v) {
+	if int64(v) >= 0 && !r.handles.add(v) {
 		unix.Close(int(v))
 		return fail(unix.EMFILE)
 	}
@@ -177,7 +174,7 @@ func (r *Runner) accept(c *call) uint64 {
 }
 
 func (r *Runner) watch(c *call) uint64 {
-	if c.a1 != abi.HandlePoll || !r.handle(c.a3) {
+	if c.a1 != abi.HandlePoll || !r.handles.has(c.a3) {
 		return fail(unix.EBADF)
 	}
 	if c.a2 == unix.EPOLL_CTL_DEL {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,46 +14,54 @@ import (
 	"noyau.dev/host/vm/machine"
 )
 
-// How the monitor tells the runner what to do: descriptors at fixed numbers, and
-// the guest's environment with a mark before each entry, so that it means
-// nothing to the runner's own Go runtime. Arguments are the guest's.
+// How the monitor tells the runner what to do: one environment entry names the
+// descriptors, and the guest's own environment follows with a mark before each
+// entry, so that it means nothing to the runner's Go runtime. Arguments are the
+// guest's.
 const (
-	FDImage = 6
-	FDKVM   = 7
-	EnvRun  = "NOYAU_VM=1" // the entry that makes a process a runner
-	EnvMark = "+"
+	envRun  = "NOYAU_VM="
+	envMark = "+"
 )
 
-// Env returns the environment of a runner whose guest has the environment env.
-func Env(env []string) []string {
-	out := []string{EnvRun}
+// Env returns the environment of a runner process: image and kvm are the
+// numbers of the descriptors of the image and of /dev/kvm there, above all
+// handles; env is the guest's environment.
+func Env(image, kvm int, env []string) []string {
+	// The Go runtime would keep a descriptor of its own, to follow the limits
+	// of its cgroup.
+	out := []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0", envRun + strconv.Itoa(image) + "," + strconv.Itoa(kvm)}
 	for _, e := range env {
-		out = append(out, EnvMark+e)
+		out = append(out, envMark+e)
 	}
 	return out
 }
 
 // Wanted reports whether this process was started as a runner.
-func Wanted() bool { return os.Getenv("NOYAU_VM") == "1" }
+func Wanted() bool { return os.Getenv("NOYAU_VM") != "" }
 
 // spinMax is the longest busy wait before sleeping, ns.
 const spinMax = 50e3
-
-// privateRoom is how many descriptors the runner itself needs.
-const privateRoom = 8
 
 // Main is the whole of a runner process. It does not return.
 func Main() {
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
 	begin := gettime(unix.CLOCK_MONOTONIC)
-	cfg := &Config{Args: os.Args, Image: FDImage, KVM: FDKVM, SpinMax: spinMax}
+	cfg := &Config{Args: os.Args, SpinMax: spinMax}
 	for _, e := range os.Environ() {
-		if s, ok := strings.CutPrefix(e, EnvMark); ok {
+		if s, ok := strings.CutPrefix(e, envMark); ok {
 			cfg.Env = append(cfg.Env, s)
 		}
 	}
-	r, err := prepare(cfg)
+	image, kvm, _ := strings.Cut(os.Getenv("NOYAU_VM"), ",")
+	var err error
+	if cfg.Image, err = strconv.Atoi(image); err == nil {
+		cfg.KVM, err = strconv.Atoi(kvm)
+	}
+	var r *Runner
+	if err == nil {
+		r, err = prepare(cfg)
+	}
 	if err != nil {
 		say(err.Error())
 		unix.Exit(125)
@@ -68,14 +77,12 @@ func Main() {
 
 // prepare makes everything up to the guest's first instruction.
 func prepare(cfg *Config) (*Runner, error) {
-	if err := makeRoom(cfg); err != nil {
-		return nil, err
+	cfg.Handles = min(cfg.Image, cfg.KVM)
+	if cfg.Handles < abi.HandleFirst {
+		return nil, fmt.Errorf("vm: descriptors %d and %d are handles of the guest; it has at least %d", cfg.Image, cfg.KVM, abi.HandleFirst)
 	}
 	m, err := machine.New(cfg.KVM)
 	if err != nil {
-		return nil, err
-	}
-	if err := m.VM.MoveDescriptors(cfg.Private); err != nil {
 		return nil, err
 	}
 	made := gettime(unix.CLOCK_MONOTONIC)
@@ -91,27 +98,6 @@ func prepare(cfg *Config) (*Runner, error) {
 	}
 	r.Timing.Sealed = gettime(unix.CLOCK_MONOTONIC)
 	return r, nil
-}
-
-// makeRoom moves the runner's own descriptors to the top of the range.
-func makeRoom(cfg *Config) error {
-	var lim unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
-		return fmt.Errorf("vm: limit of descriptors: %w", err)
-	}
-	if lim.Cur < 64 {
-		return fmt.Errorf("vm: at most %d descriptors; a runner needs 64", lim.Cur)
-	}
-	cfg.Private = int(min(lim.Cur, 1<<20)) - privateRoom
-	for _, p := range []*int{&cfg.Image, &cfg.KVM} {
-		n, err := unix.FcntlInt(uintptr(*p), unix.F_DUPFD_CLOEXEC, cfg.Private)
-		if err != nil {
-			return fmt.Errorf("vm: descriptor %d (image and /dev/kvm are %d and %d): %w", *p, FDImage, FDKVM, err)
-		}
-		unix.Close(*p)
-		*p = n
-	}
-	return nil
 }
 
 // startTick arms the preemption timer. It counts CPU time of this process, so a

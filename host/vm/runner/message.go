@@ -71,6 +71,7 @@ func (r *Runner) message(c *call) uint64 {
 			return fail(unix.EFAULT)
 		}
 		r.msg.control, r.msg.controllen = ptrOf(&r.control), clen
+		clear(r.control[:])
 	}
 	if !write {
 		if control != nil {
@@ -83,6 +84,9 @@ func (r *Runner) message(c *call) uint64 {
 	}
 	res := raw(unix.SYS_RECVMSG, abi.HandleControl, ptrOf(&r.msg), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC, 0, 0, 0)
 	if int64(res) >= 0 {
+		if !r.receive() {
+			return fail(unix.EMFILE)
+		}
 		copy(control, r.control[:min(r.msg.controllen, clen)])
 		le.PutUint32(hdr[8:], 0)
 		le.PutUint64(hdr[40:], r.msg.controllen)
@@ -103,9 +107,23 @@ func (r *Runner) rights(n uint64) bool {
 		return false
 	}
 	for o := uint64(cmsgHdr); o < l; o += 4 {
-		if !r.handle(uint64(le.Uint32(r.control[o:]))) {
+		if !r.handles.has(uint64(le.Uint32(r.control[o:]))) {
 			return false
 		}
 	}
 	return true
+}
+
+// receive makes the descriptors that came beside a message the guest's.
+func (r *Runner) receive() bool {
+	le := binary.LittleEndian
+	n := min(r.msg.controllen, maxControl)
+	if n < cmsgHdr+4 || le.Uint32(r.control[8:]) != unix.SOL_SOCKET || le.Uint32(r.control[12:]) != unix.SCM_RIGHTS {
+		return true
+	}
+	ok := true
+	for o := uint64(cmsgHdr); o < min(le.Uint64(r.control[:]), n); o += 4 {
+		ok = r.handles.add(uint64(le.Uint32(r.control[o:]))) && ok
+	}
+	return ok
 }

@@ -5,7 +5,7 @@
 // It is the whole of a process of its own (see Main), which the monitor starts
 // as it starts an image under isolation=process: with the same descriptors at
 // the same numbers. The guest's handles are this process's descriptor numbers;
-// the runner's own descriptors lie above all of them and cannot be named.
+// those that are not the guest's it cannot name.
 //
 // After start-up nothing here allocates, and no garbage is collected.
 package runner
@@ -25,7 +25,7 @@ type Config struct {
 	Args, Env []string
 	Image     int   // descriptor of the image
 	KVM       int   // descriptor of /dev/kvm
-	Private   int   // the runner's own descriptors have numbers from here on
+	Handles   int   // descriptors below this number are the guest's
 	SpinMax   int64 // longest busy wait in CallPoll, ns
 }
 
@@ -44,7 +44,7 @@ type Counts struct {
 type Runner struct {
 	m       *machine.Machine
 	boot    abi.BootHeader
-	private int
+	handles handles
 	sig     signals
 	clock   clock
 	Timing  Timing
@@ -72,7 +72,7 @@ type End struct {
 
 // New makes a Runner around a machine that is ready but for the image.
 func New(m *machine.Machine, cfg *Config) (*Runner, error) {
-	r := &Runner{m: m, private: cfg.Private, spinMax: cfg.SpinMax}
+	r := &Runner{m: m, handles: newHandles(cfg.Handles), spinMax: cfg.SpinMax}
 	r.sig.xsave = new(kvm.XSave)
 	var b [abi.BootSize]byte
 	if n, err := unix.Pread(abi.HandleBoot, b[:], 0); err != nil || n != len(b) || !r.boot.Take(b[:]) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ type Options struct {
 	Timeout   time.Duration // default 20 s
 	Stats     bool
 	Exe       string     // the runner binary; default this one
-	Handles   []*os.File // further handles from abi.HandleFirst+2 on
+	Handles   []*os.File // further handles from abi.HandleFirst on
 }
 
 // Available says why there is no KVM here, or "".
@@ -129,9 +130,9 @@ func Run(image []byte, o Options) (*Result, error) {
 	if args == nil {
 		args = []string{"guest"}
 	}
-	cmd := &exec.Cmd{Path: exe, Args: args, Env: runner.Env(o.Env),
+	cmd := &exec.Cmd{Path: exe, Args: args, Env: runner.Env(6+len(o.Handles), 7+len(o.Handles), o.Env),
 		Stdin: guest[0], Stdout: guest[1], Stderr: guest[2],
-		ExtraFiles: append([]*os.File{guest[3], boot, epoll, img, kvm}, o.Handles...)}
+		ExtraFiles: slices.Concat([]*os.File{guest[3], boot, epoll}, o.Handles, []*os.File{img, kvm})}
 	if o.Stats {
 		cmd.Env = append(cmd.Env, "NOYAU_VM_STATS=1")
 	}
