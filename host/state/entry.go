@@ -24,7 +24,9 @@ type Meta struct {
 	Publish    []string  `json:"publish,omitempty"`
 	Volumes    []string  `json:"volumes,omitempty"`
 	Memory     int64     `json:"memory,omitempty"` // limit in bytes
-	Creator    Process   `json:"creator"`          // alive until the monitor has written a Status
+	// StopTimeout is how long noyau stop waits unless told otherwise.
+	StopTimeout time.Duration `json:"stop_timeout,omitempty"`
+	Creator     Process       `json:"creator"` // alive until the monitor has written a Status
 }
 
 // A Phase is where a pVM is in its life.
