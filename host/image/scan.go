@@ -95,7 +95,7 @@ func Scan(path string, allowed []string) ([]Finding, error) {
 
 // scanCode finds candidates by their bytes, then decodes the functions that
 // they lie in. Functions without candidates, nearly all, are never decoded.
-func scanCode(code []byte, base uint64, funcs []function) []Finding {
+func scanCode(code []byte, base uint64, funcs []Function) []Finding {
 	var found []Finding
 	for i := 0; i+1 < len(code); i++ {
 		inst := trap(code[i:])
@@ -104,11 +104,11 @@ func scanCode(code []byte, base uint64, funcs []function) []Finding {
 		}
 		fn := find(funcs, base+uint64(i))
 		// The file header and alignment of a segment are in no function.
-		if fn == nil || fn.start < base {
+		if fn == nil || fn.Start < base {
 			found = append(found, Finding{Addr: base + uint64(i), Inst: inst})
 			continue
 		}
-		start, end := int(fn.start-base), min(int(fn.end-base), len(code))
+		start, end := int(fn.Start-base), min(int(fn.End-base), len(code))
 		found = append(found, scanFunc(code[start:end], fn)...)
 		i = max(i, end-1) // the whole function is done
 	}
@@ -132,7 +132,7 @@ func trap(b []byte) string {
 // scanFunc decodes a function from its start. Where the decoder does not know
 // an instruction it takes up again at the next byte and what it then finds is
 // unsure.
-func scanFunc(code []byte, fn *function) []Finding {
+func scanFunc(code []byte, fn *Function) []Finding {
 	var found []Finding
 	unsure := false
 	for pc := 0; pc < len(code); {
@@ -150,18 +150,18 @@ func scanFunc(code []byte, fn *function) []Finding {
 			}
 			unsure = true
 			if t := trap(code[pc:]); t != "" {
-				found = append(found, Finding{fn.start + uint64(pc), fn.name, uint64(pc), t, true})
+				found = append(found, Finding{fn.Start + uint64(pc), fn.Name, uint64(pc), t, true})
 			}
 			pc++
 			continue
 		}
 		if t := entersKernel(inst); t != "" {
-			found = append(found, Finding{fn.start + uint64(pc), fn.name, uint64(pc), t, unsure})
+			found = append(found, Finding{fn.Start + uint64(pc), fn.Name, uint64(pc), t, unsure})
 		} else if unsure {
 			// Out of step, an instruction may seem to swallow a real one.
 			for i := pc + 1; i < pc+inst.Len; i++ {
 				if t := trap(code[i:]); t != "" {
-					found = append(found, Finding{fn.start + uint64(i), fn.name, uint64(i), t, true})
+					found = append(found, Finding{fn.Start + uint64(i), fn.Name, uint64(i), t, true})
 				}
 			}
 		}

@@ -56,7 +56,7 @@ func split(f *os.File, e *elf.File) (Split, error) {
 		return sp, &NotImageError{f.Name(), err.Error()}
 	}
 	for _, fn := range funcs {
-		*owner(&sp, fn.name) += int64(fn.end - fn.start)
+		*owner(&sp, fn.Name) += int64(fn.End - fn.Start)
 	}
 	sp.Of = "text"
 	syms, err := e.Symbols()
