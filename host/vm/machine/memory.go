@@ -23,10 +23,7 @@ type Memory struct {
 	imgBase  uint64
 	segments []segment
 
-	region  []byte // reserved up to the limit
-	present []bool // by chunk: mapped in the guest
-	slotted int    // bytes of region that a memory slot covers
-	slots   uint32
+	region region
 }
 
 // Bytes returns the n bytes of guest memory at a, or nil if any of them is not
@@ -42,17 +39,12 @@ func (m *Memory) Bytes(a Addr, n uint64, write bool) []byte {
 		return nil
 	}
 	switch {
-	case v >= abi.RegionBase && v-abi.RegionBase < uint64(len(m.region)):
+	case v >= abi.RegionBase && v-abi.RegionBase < m.region.hi:
 		o := v - abi.RegionBase
-		if n > uint64(len(m.region))-o {
+		if o < m.region.lo || n > m.region.hi-o {
 			return nil
 		}
-		for c := o / chunk; c <= (o+n-1)/chunk; c++ {
-			if !m.present[c] {
-				return nil
-			}
-		}
-		return m.region[o : o+n : o+n]
+		return m.region.mem[o : o+n : o+n]
 	case v >= abi.VMStackBase && end < abi.VMStackBase+abi.VMStackSize:
 		o := pageStack*page + v - abi.VMStackBase
 		return m.system[o : o+n : o+n]

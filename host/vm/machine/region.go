@@ -8,12 +8,24 @@ import (
 	"noyau.dev/abi"
 )
 
-// Memory slots of the region are made as it grows: KVM keeps metadata in
-// proportion to a slot's size.
 const (
-	slotFirst = 64 << 20
-	slotMost  = 1 << 30
+	// slotSize is how much of the region one memory slot covers. KVM keeps
+	// metadata in proportion, so slots are made where memory is used.
+	slotSize = 64 << 20
+	// stride is how much becomes accessible at once: an exit each time.
+	stride = 32 << 20
 )
+
+// region is the memory at RegionBase. The guest asks for all of it at once and
+// touches little, so page table entries and memory slots are made at the first
+// touch, a stride at a time.
+type region struct {
+	mem    []byte
+	lo, hi uint64   // what CallMap has granted: offsets into mem
+	slots  []uint32 // by slotSize: the number of the memory slot, 0 for none
+	next   uint32
+	Faults int // first touches answered by an exit
+}
 
 // InitRegion reserves the region, limit bytes of it (0: RegionMax). Nothing is
 // touched and nothing is mapped in the guest before MapRegion.
@@ -23,59 +35,85 @@ func (m *Memory) InitRegion(limit uint64) error {
 	}
 	limit &^= chunk - 1
 	if limit == 0 {
-		return fmt.Errorf("vm: the memory limit must be at least %d bytes", chunk)
+		return fmt.Errorf("vm: the memory region must have at least %d bytes", chunk)
 	}
-	var err error
-	if m.region, err = reserve(int(limit), chunk, true); err != nil {
+	mem, err := reserve(int(limit), chunk, true)
+	if err != nil {
 		return err
 	}
-	m.present = make([]bool, limit/chunk)
-	m.slots = slotRegion
+	m.region = region{mem: mem, slots: make([]uint32, (limit+slotSize-1)/slotSize), next: slotRegion}
 	return nil
 }
 
 // MapRegion answers CallMap for n bytes at a, both multiples of the page size:
-// whatever was there is given back to the host, and with write it reads as zeros
-// from now on and may be written. What was never mapped faults. It returns an
-// error number of Linux.
+// whatever was there is given back to the host and reads as zeros from now on.
+// What was never mapped with write faults. It returns an error number of Linux.
 func (m *Memory) MapRegion(a Addr, n uint64, write bool) unix.Errno {
+	g := &m.region
 	o := uint64(a) - abi.RegionBase
-	size := uint64(len(m.region))
+	size := uint64(len(g.mem))
 	if uint64(a) < abi.RegionBase || o >= size || n == 0 || n > size-o {
 		return unix.ENOMEM
 	}
-	for b := o; b < o+n; {
-		c := b / chunk
-		e := min((c+1)*chunk, o+n)
-		if !m.present[c] && write {
-			if err := m.addChunk(c); err != nil {
-				return unix.ENOMEM
-			}
-		} else if m.present[c] {
-			for e < o+n && m.present[e/chunk] {
-				e = min((e/chunk+1)*chunk, o+n)
-			}
-			if err := unix.Madvise(m.region[b:e], unix.MADV_DONTNEED); err != nil {
-				return unix.ENOMEM
-			}
+	if lo, hi := max(o, g.lo), min(o+n, g.hi); lo < hi {
+		if err := unix.Madvise(g.mem[lo:hi], unix.MADV_DONTNEED); err != nil {
+			return unix.ENOMEM
 		}
-		b = e
+	}
+	if !write || o >= g.lo && o+n <= g.hi {
+		return 0
+	}
+	if g.lo == g.hi {
+		g.lo, g.hi = o, o+n
+		// The runtime starts at both ends.
+		if m.populate(o) != nil || m.populate(o+n-1) != nil {
+			return unix.ENOMEM
+		}
+	} else {
+		g.lo, g.hi = min(g.lo, o), max(g.hi, o+n)
 	}
 	return 0
 }
 
-func (m *Memory) addChunk(c uint64) error {
-	for (c+1)*chunk > uint64(m.slotted) {
-		n := min(max(slotFirst, m.slotted), slotMost, len(m.region)-m.slotted)
-		if err := m.vm.SetMemory(m.slots, gpaRegion+uint64(m.slotted), m.region[m.slotted:][:n:n]); err != nil {
+// Touch makes the stride around a accessible if a is in the region and was
+// granted but not yet used. It reports whether it did: the guest then tries again.
+func (m *Memory) Touch(a Addr) bool {
+	g := &m.region
+	o := uint64(a) - abi.RegionBase
+	if uint64(a) < abi.RegionBase || o < g.lo || o >= g.hi {
+		return false
+	}
+	g.Faults++
+	return m.populate(o) == nil
+}
+
+// populate maps the chunks of the stride around offset o that are granted.
+func (m *Memory) populate(o uint64) error {
+	g := &m.region
+	lo := max(o&^(stride-1), g.lo&^(chunk-1))
+	hi := min(o&^(stride-1)+stride, (g.hi+chunk-1)&^(chunk-1), uint64(len(g.mem)))
+	for b := lo; b < hi; b += chunk {
+		if err := m.slotFor(b / slotSize); err != nil {
 			return err
 		}
-		m.slots++
-		m.slotted += n
+		if err := m.t.mapChunk(abi.RegionBase+b, gpaRegion+b); err != nil {
+			return err
+		}
 	}
-	if err := m.t.mapChunk(abi.RegionBase+c*chunk, gpaRegion+c*chunk); err != nil {
+	return nil
+}
+
+func (m *Memory) slotFor(i uint64) error {
+	g := &m.region
+	if g.slots[i] != 0 {
+		return nil
+	}
+	b := g.mem[i*slotSize:]
+	b = b[:min(len(b), slotSize):min(len(b), slotSize)]
+	if err := m.vm.SetMemory(g.next, gpaRegion+i*slotSize, b); err != nil {
 		return err
 	}
-	m.present[c] = true
+	g.slots[i] = g.next
+	g.next++
 	return nil
 }

@@ -31,13 +31,14 @@ type Config struct {
 
 // Counts are what happened since the start.
 type Counts struct {
-	Calls  [512]uint64 // by number
-	Other  uint64      // calls with other numbers
-	Faults uint64      // exceptions delivered as signals
-	Ticks  uint64      // preemption ticks delivered
-	Kicks  uint64      // signals that interrupted the guest
-	Spins  uint64      // waits that ended before sleeping
-	Sleeps uint64
+	Calls   [512]uint64 // by number
+	Other   uint64      // calls with other numbers
+	Faults  uint64      // exceptions delivered as signals
+	Touches uint64      // first touches of memory answered by an exit
+	Ticks   uint64      // preemption ticks delivered
+	Kicks   uint64      // signals that interrupted the guest
+	Spins   uint64      // waits that ended before sleeping
+	Sleeps  uint64
 }
 
 // Runner is one guest. All its methods are for one thread.
@@ -106,7 +107,7 @@ func (r *Runner) load(cfg *Config) error {
 	if err := r.m.MapImage(cfg.Image, p.segments); err != nil {
 		return err
 	}
-	if err := r.m.InitRegion(r.boot.Memory); err != nil {
+	if err := r.m.InitRegion(regionSize(r.boot.Memory)); err != nil {
 		return err
 	}
 	var random [16]byte
@@ -175,6 +176,10 @@ func (r *Runner) hypercall() (End, bool) {
 
 func (r *Runner) fault(ev *machine.Event) (End, bool) {
 	g := r.m.VM.Regs()
+	if ev.Vector == machine.VecPF && ev.Code&1 == 0 && r.m.Touch(machine.Addr(ev.CR2)) {
+		r.Counts.Touches++
+		return End{}, false
+	}
 	si := faultSignal(ev, g.RIP)
 	sig := unix.Signal(si.sig)
 	if r.sig.blocked>>(si.sig-1)&1 != 0 {
@@ -203,4 +208,14 @@ func (r *Runner) interrupt() {
 	if r.sig.deliver(r.m, &siginfo{sig: int32(unix.SIGPROF), code: siKernel}) == "" {
 		r.Counts.Ticks++
 	}
+}
+
+// regionSize is how much the runtime asks for if the heap may take limit bytes:
+// metadata lies beside the heap. The limit itself is enforced by the runtime's
+// allocator and by the control group of this process.
+func regionSize(limit uint64) uint64 {
+	if limit == 0 || limit > abi.RegionMax/2 {
+		return 0
+	}
+	return limit + limit/4 + 128<<20
 }

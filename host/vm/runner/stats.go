@@ -12,8 +12,8 @@ func (r *Runner) Stats() string {
 	for _, n := range r.Counts.Calls {
 		exits += n
 	}
-	exits += 2*r.Counts.Faults + 2*r.Counts.Ticks
-	fmt.Fprintf(&b, "exits %d faults %d ticks %d kicks %d spins %d sleeps %d calls", exits,
+	exits += r.Counts.Touches + 2*r.Counts.Faults + 2*r.Counts.Ticks
+	fmt.Fprintf(&b, "exits %d touches %d faults %d ticks %d kicks %d spins %d sleeps %d calls", exits, r.Counts.Touches,
 		r.Counts.Faults, r.Counts.Ticks, r.Counts.Kicks, r.Counts.Spins, r.Counts.Sleeps)
 	for i, n := range r.Counts.Calls {
 		if n != 0 {

@@ -70,7 +70,7 @@ func TestForgedPointers(t *testing.T) {
 		{"sigaltstack bad", abi.CallSigstack, []uint64{badPtr, 0}, efault},
 		{"map below", abi.CallMap, []uint64{regionPtr - 4096, 8192, 3, 0x4032, ^uint64(0), 0}, errno(unix.ENOMEM)},
 		{"map image", abi.CallMap, []uint64{Text, 4096, 3, 0x4032, ^uint64(0), 0}, errno(unix.ENOMEM)},
-		{"map beyond", abi.CallMap, []uint64{regionPtr, 65 << 20, 3, 0x4032, ^uint64(0), 0}, errno(unix.ENOMEM)},
+		{"map beyond", abi.CallMap, []uint64{regionPtr, 1 << 30, 3, 0x4032, ^uint64(0), 0}, errno(unix.ENOMEM)},
 		{"map wrapping", abi.CallMap, []uint64{regionPtr, ^uint64(0), 3, 0x4032, ^uint64(0), 0}, errno(unix.EINVAL)},
 		{"map wrapping 2", abi.CallMap, []uint64{regionPtr + 4096, ^uint64(0) - 8191, 3, 0x4032, ^uint64(0), 0}, errno(unix.ENOMEM)},
 		{"map executable", abi.CallMap, []uint64{regionPtr, 4096, 7, 0x4032, ^uint64(0), 0}, errno(unix.EINVAL)},

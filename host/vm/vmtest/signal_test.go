@@ -126,8 +126,8 @@ func TestForgedSigreturn(t *testing.T) {
 		a.Mov(RSP, frame+8).Hyper(abi.CallSigreturn).Exit(1)
 		a.Label("after").Raw(0x9c, 0x58) // pushfq; pop %rax
 		a.Mov(RCX, privileged).And(RAX, RCX).Cmp(RAX, R14).Jnz("bad")
-		a.Raw(0x66, 0x8c, 0xc8).Mov(RCX, 0xffff).And(RAX, RCX) // mov %cs,%ax
-		a.Mov(RCX, 0x2b).Cmp(RAX, RCX).Jnz("bad")
+		a.Raw(0x66, 0x8c, 0xc8).Mov(RCX, 3).And(RAX, RCX) // mov %cs,%ax: CPL
+		a.Cmp(RAX, RCX).Jnz("bad")
 		a.Raw(0xfa).Exit(3) // CLI must fault
 		a.Label("bad").Exit(4)
 		r := run(t, a, nil, Options{})
