@@ -78,7 +78,25 @@ func (ps *Ports) find(udp bool, guest uint16) *port {
 	return nil
 }
 
-func bind(p policy.Publish) (int, netip.AddrPort, error) {
+func bind(p policy.Publish) (fd int, host netip.AddrPort, err error) {
+	// Linux forgets a port of its own choice when a socket stops listening, so
+	// one is chosen first and then asked for. Somebody may come in between.
+	for range 16 {
+		fd, host, err = bindOnce(p)
+		if err != nil || p.HostPort != 0 {
+			return fd, host, err
+		}
+		unix.Close(fd)
+		exact := p
+		exact.HostPort = host.Port()
+		if fd, host, err = bindOnce(exact); err != unix.EADDRINUSE {
+			return fd, host, err
+		}
+	}
+	return fd, host, err
+}
+
+func bindOnce(p policy.Publish) (int, netip.AddrPort, error) {
 	typ := unix.SOCK_STREAM
 	if p.UDP {
 		typ = unix.SOCK_DGRAM
