@@ -4,6 +4,7 @@ package syscall
 // becomes a function call.
 
 import (
+	_ "internal/noyau/event"
 	_ "internal/noyau/fs"
 	"internal/noyau/kernel"
 	"unsafe"
