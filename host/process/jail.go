@@ -1,0 +1,257 @@
+package process
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// UnprivilegedID is the user and group that images run as inside their user
+// namespace, and on the host when this process is root.
+const UnprivilegedID = 65534
+
+// A jail is what all images of this process share: namespaces that hold
+// nothing. A network namespace costs more to make than an image takes to run, so
+// they are made once, by a child that ends at once, and joined by descriptor.
+type jail struct {
+	spaces  []space // in the order in which they are joined
+	empty   int     // descriptor of an empty directory that has no name; -1: none
+	chroot  bool    // whether empty can be made the root
+	alive   [2]int  // pipe: the write end closes when this process ends
+	missing []string
+	root    bool // whether this process is the real root
+	pidNS   bool // whether images get a pid namespace each; cleared when refused
+	clone3  bool
+	mu      sync.Mutex // guards pidNS, clone3 and missing after the jail was made
+}
+
+// space is a namespace.
+type space struct {
+	name string
+	flag uintptr
+	file string // in /proc/PID/ns
+	fd   int
+}
+
+var spaceKinds = []space{
+	{"user", unix.CLONE_NEWUSER, "user", -1},
+	{"network", unix.CLONE_NEWNET, "net", -1},
+	{"ipc", unix.CLONE_NEWIPC, "ipc", -1},
+	{"uts", unix.CLONE_NEWUTS, "uts", -1},
+	{"cgroup", unix.CLONE_NEWCGROUP, "cgroup", -1},
+	{"mount", unix.CLONE_NEWNS, "mnt", -1}, // last: nothing has a name afterwards
+}
+
+// theJail makes the jail of this process at its first call.
+var theJail = sync.OnceValues(makeJail)
+
+// Prepare makes what all images of this process share. Start does it if nobody
+// did; calling Prepare early, on a goroutine of its own, takes it off the path of
+// the first start.
+func Prepare() error {
+	_, err := theJail()
+	return err
+}
+
+func makeJail() (*jail, error) {
+	j := &jail{empty: -1, root: os.Geteuid() == 0, pidNS: true, clone3: true}
+	if err := unix.Pipe2(j.alive[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("process: pipe: %w", err)
+	}
+	j.alive[0], j.alive[1] = aboveHandles(j.alive[0]), aboveHandles(j.alive[1])
+	j.empty = emptyDirectory()
+	err := j.unshare(true)
+	if err != nil && j.root {
+		j.missing = append(j.missing, "user namespace: "+err.Error())
+		err = j.unshare(false)
+	}
+	if err != nil {
+		j.missing = append(j.missing, "namespaces: "+err.Error())
+	}
+	return j, nil
+}
+
+// unshare makes the namespaces. An error means that there are none.
+func (j *jail) unshare(user bool) error {
+	ready, err := pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.close()
+	release, err := pipe()
+	if err != nil {
+		return err
+	}
+	defer release.close()
+
+	p, made := j.program(user, ready.w, release)
+	defer runtime.KeepAlive(p) // the child goes on reading it
+	fail := new(failure)
+	pid, err := p.run(fail)
+	if err != nil {
+		return err
+	}
+	defer reap(pid)
+	defer release.closeWrite() // lets the child end
+	ready.closeWrite()
+	if !ready.wait() {
+		return p.failed(fail)
+	}
+	if user {
+		if err := mapIDs(pid, j.root); err != nil {
+			return err
+		}
+	}
+	release.signal()
+	if !ready.wait() {
+		return p.failed(fail)
+	}
+	return j.open(pid, p, made, user)
+}
+
+// made tells which step of a program made which namespace.
+type made struct {
+	space      map[string]int
+	root       []int // steps that empty the mount namespace
+	chdir, try int   // steps that try chroot; 0: not tried
+}
+
+// program makes the namespaces one by one, then waits for its end.
+func (j *jail) program(user bool, ready int, release *gate) (*program, made) {
+	p, m := new(program), made{space: map[string]int{}}
+	one := new([1]byte)
+	buf := hold(p, one)
+	p.add("clone", 0, unix.SYS_CLONE, unix.CLONE_VM)
+	p.add("die with the parent", 0, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
+	p.add("close", 0, unix.SYS_CLOSE, uintptr(release.w)) // else it would wait for itself
+	if user {
+		p.add("unshare user", 0, unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
+		m.space["user"] = p.last()
+	}
+	p.add("tell", 0, unix.SYS_WRITE, uintptr(ready), buf, 1)
+	p.add("wait for the map of users", stepExact, unix.SYS_READ, uintptr(release.r), buf, 1)
+	p.steps[p.last()].want = 1
+	for _, s := range spaceKinds[1:] {
+		p.add("unshare "+s.name, stepOptional, unix.SYS_UNSHARE, s.flag)
+		m.space[s.name] = p.last()
+	}
+	m.root = j.emptyRoot(p)
+	if j.empty >= 0 {
+		p.add("fchdir", stepOptional, unix.SYS_FCHDIR, uintptr(j.empty))
+		m.chdir = p.last()
+		p.add("chroot", stepOptional, unix.SYS_CHROOT, p.cstring("."))
+		m.try = p.last()
+	}
+	p.add("tell", 0, unix.SYS_WRITE, uintptr(ready), buf, 1)
+	p.add("wait", stepOptional, unix.SYS_READ, uintptr(release.r), buf, 1)
+	return p, m
+}
+
+// emptyRoot makes an empty read-only file system the root of the new mount
+// namespace and takes everything else out of it. /proc is only the mount point:
+// the one directory that must exist for namespaces to be made at all.
+func (j *jail) emptyRoot(p *program) []int {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	none, dot, slash, at := p.cstring("none"), p.cstring("."), p.cstring("/"), p.cstring("/proc")
+	first := len(p.steps)
+	p.add("make mounts private", stepOptional, unix.SYS_MOUNT, none, slash, 0, unix.MS_REC|unix.MS_PRIVATE)
+	p.add("mount an empty root", stepOptional, unix.SYS_MOUNT, none, at, p.cstring("tmpfs"), flags, p.cstring("mode=555,size=4k,nr_inodes=2"))
+	p.add("enter the empty root", stepOptional, unix.SYS_CHDIR, at)
+	p.add("pivot_root", stepOptional, unix.SYS_PIVOT_ROOT, dot, dot)
+	p.add("unmount the host's root", stepOptional, unix.SYS_UMOUNT2, dot, unix.MNT_DETACH)
+	p.add("make the root read-only", stepOptional, unix.SYS_MOUNT, none, slash, 0, unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags)
+	var list []int
+	for i := first; i < len(p.steps); i++ {
+		list = append(list, i)
+	}
+	return list
+}
+
+// open takes hold of the namespaces of the child pid.
+func (j *jail) open(pid int, p *program, m made, user bool) error {
+	j.chroot = m.try != 0 && p.err(m.chdir) == nil && p.err(m.try) == nil
+	for _, s := range spaceKinds {
+		if s.name == "user" && !user {
+			continue
+		}
+		err := p.err(m.space[s.name])
+		if s.name == "mount" {
+			for _, i := range m.root {
+				if err == nil {
+					err = p.err(i)
+				}
+			}
+		}
+		if err == nil {
+			s.fd, err = unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/"+s.file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		}
+		if err != nil {
+			j.missing = append(j.missing, s.name+" namespace: "+err.Error())
+			continue
+		}
+		s.fd = aboveHandles(s.fd)
+		j.spaces = append(j.spaces, s)
+	}
+	return nil
+}
+
+// has reports whether the jail has the namespace called name.
+func (j *jail) has(name string) bool {
+	for _, s := range j.spaces {
+		if s.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// mapIDs maps the unprivileged id of the new user namespace of pid to one of
+// the host: for root to the same one, else to this process's own, the only one
+// that it may map.
+func mapIDs(pid int, root bool) error {
+	dir := "/proc/" + strconv.Itoa(pid) + "/"
+	uid, gid := UnprivilegedID, UnprivilegedID
+	if !root {
+		uid, gid = os.Geteuid(), os.Getegid()
+		if err := os.WriteFile(dir+"setgroups", []byte("deny"), 0); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(dir+"uid_map", fmt.Appendf(nil, "%d %d 1", UnprivilegedID, uid), 0); err != nil {
+		return err
+	}
+	return os.WriteFile(dir+"gid_map", fmt.Appendf(nil, "%d %d 1", UnprivilegedID, gid), 0)
+}
+
+// emptyDirectory returns a descriptor of a directory that was removed: it is
+// empty, nothing can be made in it, and nobody can reach it. -1: there is none.
+func emptyDirectory() int {
+	for _, in := range []string{"/dev/shm", os.TempDir(), "/run", "."} {
+		dir, err := os.MkdirTemp(in, "noyau-root-")
+		if err != nil {
+			continue
+		}
+		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_PATH, 0)
+		os.Remove(dir)
+		if err == nil {
+			return aboveHandles(fd)
+		}
+	}
+	return -1
+}
+
+// close lets go of everything.
+func (j *jail) close() {
+	for _, s := range j.spaces {
+		unix.Close(s.fd)
+	}
+	for _, fd := range []int{j.empty, j.alive[0], j.alive[1]} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
