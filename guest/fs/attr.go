@@ -136,7 +136,7 @@ func (t *Tree) on(base place, path string, w how, mem func(p place) linux.Errno,
 func (t *Tree) walkOrSelf(base place, path string, w how) (place, linux.Errno) {
 	if path == "" {
 		base.slow = true
-		return base, 0
+		return base, base.bad
 	}
 	return t.walk(base, path, w)
 }

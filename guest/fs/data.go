@@ -201,19 +201,6 @@ func (c *content) reserve(off, n int64, q *quota) linux.Errno {
 	return 0
 }
 
-// zero writes zeros over what is there without giving back space.
-func (c *content) zero(off, n int64) {
-	end := min(off+n, c.size)
-	for off < end {
-		i, at := off/chunkSize, off%chunkSize
-		k := min(chunkSize-at, end-off)
-		if b := c.chunk(i); at < int64(len(b)) {
-			clear(b[at:min(at+k, int64(len(b)))])
-		}
-		off += k
-	}
-}
-
 // seek finds the next data (hole == false) or hole at or after off, as lseek
 // SEEK_DATA and SEEK_HOLE do. ENXIO at or behind the end.
 func (c *content) seek(off int64, hole bool) (int64, linux.Errno) {

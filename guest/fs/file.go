@@ -263,14 +263,6 @@ func (f *memFile) allocate(mode uint32, keep bool, off, n int64) linux.Errno {
 			return linux.EPERM
 		}
 		c.punch(off, n, q)
-	case linux.FALLOC_FL_ZERO_RANGE:
-		if f.n.seals&linux.F_SEAL_WRITE != 0 {
-			return linux.EPERM
-		}
-		c.zero(off, n)
-		if e := c.reserve(off, n, q); e != 0 {
-			return e
-		}
 	default:
 		return linux.EOPNOTSUPP
 	}

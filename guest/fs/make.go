@@ -19,6 +19,8 @@ func (t *Tree) vacant(p place, slash bool) linux.Errno {
 	switch {
 	case p.kind != lastName || p.ino != nil:
 		return linux.EEXIST
+	case len(p.name) > linux.NAME_MAX:
+		return linux.ENAMETOOLONG
 	case p.slash && !slash || p.dir.dir.gone:
 		return linux.ENOENT
 	case p.dir.proc:
@@ -94,16 +96,23 @@ func (t *Tree) Mkdir(base place, path string, mode uint32) linux.Errno {
 	}
 }
 
-// Mknod makes a FIFO, a regular file or the name of a socket. Devices are EPERM.
-func (t *Tree) Mknod(base place, path string, mode uint32, dev uint64) linux.Errno {
+func validMknod(mode uint32) linux.Errno {
 	switch mode & linux.S_IFMT {
-	case 0:
-		mode |= linux.S_IFREG
-	case linux.S_IFREG, linux.S_IFIFO, linux.S_IFSOCK:
+	case 0, linux.S_IFREG, linux.S_IFIFO, linux.S_IFSOCK:
+		return 0
 	case linux.S_IFDIR, linux.S_IFCHR, linux.S_IFBLK:
 		return linux.EPERM
-	default:
-		return linux.EINVAL
+	}
+	return linux.EINVAL
+}
+
+// Mknod makes a FIFO, a regular file or the name of a socket. Devices are EPERM.
+func (t *Tree) Mknod(base place, path string, mode uint32, dev uint64) linux.Errno {
+	if e := validMknod(mode); e != 0 {
+		return e
+	}
+	if mode&linux.S_IFMT == 0 {
+		mode |= linux.S_IFREG
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -197,7 +206,7 @@ func (t *Tree) Link(fbase place, from string, tbase place, to string, followFrom
 				return linux.EEXIST
 			}
 			if q.slash {
-				return linux.ENOENT
+				return q.missing()
 			}
 		}
 		if p.mnt != q.mnt {

@@ -8,21 +8,28 @@ import (
 // tmpfileBit is what O_TMPFILE has beyond O_DIRECTORY.
 const tmpfileBit = linux.O_TMPFILE &^ linux.O_DIRECTORY
 
+// validOpen reports whether flags make sense together.
+func validOpen(flags uint32) bool {
+	creat := flags&linux.O_CREAT != 0
+	switch {
+	case flags&linux.O_PATH != 0:
+		return true
+	case flags&tmpfileBit != 0:
+		return flags&linux.O_TMPFILE == linux.O_TMPFILE && !creat && flags&linux.O_ACCMODE != linux.O_RDONLY
+	}
+	return !creat || flags&linux.O_DIRECTORY == 0
+}
+
 // Open opens or creates the file at path. It may park: for the other end of a
 // FIFO, for a mounted file system. extra are the restrictions of openat2.
 func (t *Tree) Open(base place, path string, flags, mode uint32, extra how) (kernel.File, linux.Errno) {
 	if flags&linux.O_PATH != 0 {
 		flags &= linux.O_PATH | linux.O_DIRECTORY | linux.O_NOFOLLOW | linux.O_CLOEXEC
 	}
-	creat := flags&linux.O_CREAT != 0
-	switch {
-	case flags&tmpfileBit != 0:
-		if flags&linux.O_TMPFILE != linux.O_TMPFILE || creat || flags&linux.O_ACCMODE == linux.O_RDONLY {
-			return nil, linux.EINVAL
-		}
-	case creat && flags&linux.O_DIRECTORY != 0:
+	if !validOpen(flags) {
 		return nil, linux.EINVAL
 	}
+	creat := flags&linux.O_CREAT != 0
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	mode = mode & 0o7777 &^ t.umask
@@ -41,7 +48,7 @@ func (t *Tree) Open(base place, path string, flags, mode uint32, extra how) (ker
 		if e != 0 {
 			return nil, e
 		}
-		if creat && p.slash {
+		if creat && p.slash && p.kind == lastName {
 			return nil, linux.EISDIR
 		}
 		if p.mnt == nil {
@@ -209,14 +216,15 @@ func (t *Tree) Memfd(name string, sealable bool) (kernel.File, linux.Errno) {
 	return t.newMemFile(place{ino: n, ent: ent}, linux.O_RDWR), 0
 }
 
-// Seals and AddSeals are fcntl F_GET_SEALS and F_ADD_SEALS.
-func (f *memFile) Seals() (uint32, linux.Errno) {
+// Seals and AddSeals are fcntl F_GET_SEALS and F_ADD_SEALS. What is no memfd
+// cannot be sealed.
+func (f *memFile) Seals() uint32 {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
-	if e := f.t.own(f.n); e != 0 || f.n.nlink > 0 {
-		return 0, linux.EINVAL
+	if f.n.nlink > 0 || f.n.tmpfile {
+		return linux.F_SEAL_SEAL
 	}
-	return f.n.seals, 0
+	return f.n.seals
 }
 
 func (f *memFile) AddSeals(seals uint32) linux.Errno {
@@ -226,7 +234,7 @@ func (f *memFile) AddSeals(seals uint32) linux.Errno {
 	switch {
 	case seals&^known != 0:
 		return linux.EINVAL
-	case f.flags.Load()&linux.O_ACCMODE == linux.O_RDONLY || f.n.seals&linux.F_SEAL_SEAL != 0:
+	case f.flags.Load()&linux.O_ACCMODE == linux.O_RDONLY, f.n.nlink > 0, f.n.tmpfile, f.n.seals&linux.F_SEAL_SEAL != 0:
 		return linux.EPERM
 	}
 	f.n.seals |= seals

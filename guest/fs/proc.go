@@ -40,7 +40,7 @@ func (t *Tree) procLink(dir *inode, name string, text func() string, magic func(
 	t.system(dir, name, linux.S_IFLNK|0o777).dyn = &dynamic{link: text, magic: magic}
 }
 
-func pid() int { return max(int(rt.Boot().PID), 1) }
+func pid() int { return max(int(kernel.PID()), 1) }
 
 func (t *Tree) fillProc(proc *inode) {
 	id := strconv.Itoa(pid())

@@ -63,7 +63,7 @@ func (t *Tree) unlink(p place) linux.Errno {
 	n := p.ino
 	switch {
 	case n == nil:
-		return linux.ENOENT
+		return p.missing()
 	case p.slash && n.isDir():
 		return linux.EISDIR
 	case p.slash:
@@ -122,7 +122,7 @@ func (t *Tree) Rmdir(base place, path string) linux.Errno {
 func (t *Tree) rmdir(p place) linux.Errno {
 	n := p.ino
 	if n == nil {
-		return linux.ENOENT
+		return p.missing()
 	}
 	if e := t.deletable(p); e != 0 {
 		return e

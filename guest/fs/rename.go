@@ -6,10 +6,14 @@ import (
 	"noyau.dev/guest/linux"
 )
 
+func validRename(flags uint32) bool {
+	const known = linux.RENAME_NOREPLACE | linux.RENAME_EXCHANGE
+	return flags&^uint32(known) == 0 && flags != known
+}
+
 // Rename moves a name, as renameat2(2) does.
 func (t *Tree) Rename(fbase place, from string, tbase place, to string, flags uint32) linux.Errno {
-	const known = linux.RENAME_NOREPLACE | linux.RENAME_EXCHANGE
-	if flags&^uint32(known) != 0 || flags == known {
+	if !validRename(flags) {
 		return linux.EINVAL
 	}
 	t.mu.Lock()
@@ -65,7 +69,9 @@ func (t *Tree) rename(p, q place, flags uint32) linux.Errno {
 	exchange := flags&linux.RENAME_EXCHANGE != 0
 	switch {
 	case n == nil:
-		return linux.ENOENT
+		return p.missing()
+	case len(q.name) > linux.NAME_MAX:
+		return linux.ENAMETOOLONG
 	case old != nil && flags&linux.RENAME_NOREPLACE != 0:
 		return linux.EEXIST
 	case exchange && old == nil:

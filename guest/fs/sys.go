@@ -15,31 +15,27 @@ func flag(a uintptr) uint32 { return uint32(a) }
 func atFDCWD(fd uintptr) bool { return int32(fd) == linux.AT_FDCWD }
 
 // base returns the place where path begins: the root, the working directory, or
-// the directory behind fd.
-func (t *Tree) base(fd uintptr, path string) (place, linux.Errno) {
+// what is behind fd.
+func (t *Tree) base(fd uintptr, path string) place {
 	switch {
 	case path != "" && path[0] == '/':
-		return place{ino: t.root}, 0
+		return place{ino: t.root}
 	case atFDCWD(fd):
 		t.mu.Lock()
 		p := t.cwd
 		t.mu.Unlock()
-		return p, 0
+		return p
 	}
 	d, e := kernel.Get(fd)
 	if e != 0 {
-		return place{}, e
+		return place{bad: e}
 	}
 	l, ok := d.File.(located)
 	d.Put()
 	if !ok {
-		return place{}, linux.ENOTDIR
+		return place{bad: linux.ENOTDIR}
 	}
-	p := l.location().p
-	if p.mnt == nil && path != "" && !p.isDir() {
-		return place{}, linux.ENOTDIR
-	}
-	return p, 0
+	return l.location().p
 }
 
 // at decodes a path argument and where it begins.
@@ -51,8 +47,14 @@ func at(fd, addr uintptr) (place, string, linux.Errno) {
 	if path == "" {
 		return place{}, "", linux.ENOENT
 	}
-	p, e := Root.base(fd, path)
-	return p, path, e
+	return Root.base(fd, path), path, 0
+}
+
+// second is at for the second of two paths, the first of which is looked at
+// before anything is said about this one.
+func second(fd, addr uintptr) (place, string, linux.Errno) {
+	path, e := kernel.String(addr)
+	return Root.base(fd, path), path, e
 }
 
 // atEmpty is at for calls that take AT_EMPTY_PATH. A nil path counts as empty
@@ -68,8 +70,7 @@ func atEmpty(fd, addr uintptr, flags uint32) (place, string, linux.Errno) {
 			return place{}, "", e
 		}
 	}
-	p, e := Root.base(fd, path)
-	return p, path, e
+	return Root.base(fd, path), path, 0
 }
 
 // cwd is the descriptor argument of calls that have none.
@@ -90,6 +91,9 @@ func call(f func(a kernel.Args) linux.Errno) kernel.Call {
 }
 
 func sysOpenat(fd, addr uintptr, flags, mode uint32, extra how) (uintptr, linux.Errno) {
+	if !validOpen(flags) {
+		return 0, linux.EINVAL
+	}
 	p, path, e := at(fd, addr)
 	if e != 0 {
 		return 0, e
@@ -160,14 +164,14 @@ func sysOpenat2(a kernel.Args) (uintptr, linux.Errno) {
 	if w&(beneath|inRoot) == 0 {
 		return sysOpenat(a.A1, a.A2, uint32(h[0]), uint32(h[1]), w)
 	}
+	if !validOpen(uint32(h[0])) {
+		return 0, linux.EINVAL
+	}
 	path, e := kernel.String(a.A2)
 	if e != 0 {
 		return 0, e
 	}
-	p, e := Root.base(a.A1, "") // an absolute path too is resolved from there, or refused
-	if e != 0 {
-		return 0, e
-	}
+	p := Root.base(a.A1, "") // an absolute path too is resolved from there, or refused
 	f, e := Root.Open(p, path, uint32(h[0]), uint32(h[1]), w)
 	if e != 0 {
 		return 0, e

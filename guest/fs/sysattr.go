@@ -44,11 +44,7 @@ func statAt(fd, path uintptr, flags uint32, st *linux.Stat) linux.Errno {
 			return e
 		}
 	}
-	p, e := Root.base(fd, s)
-	if e != 0 {
-		return e
-	}
-	return Root.Stat(p, s, followUnless(flags), st)
+	return Root.Stat(Root.base(fd, s), s, followUnless(flags), st)
 }
 
 func sysStatx(a kernel.Args) linux.Errno {
@@ -116,10 +112,9 @@ func sysFchownat(fd, path uintptr, uid, gid, flags uint32) linux.Errno {
 // setTimes is the common end of the calls that set times. A nil path means the
 // descriptor itself; e is that of decoding the times.
 func setTimes(fd, path uintptr, at, mt linux.Timespec, flags uint32) linux.Errno {
+	valid := true
 	for _, t := range [...]*linux.Timespec{&at, &mt} {
-		if t.Nsec != linux.UTIME_NOW && t.Nsec != linux.UTIME_OMIT && uint64(t.Nsec) >= 1e9 {
-			return linux.EINVAL
-		}
+		valid = valid && (t.Nsec == linux.UTIME_NOW || t.Nsec == linux.UTIME_OMIT || uint64(t.Nsec) < 1e9)
 	}
 	toNow := at.Nsec == linux.UTIME_NOW && mt.Nsec == linux.UTIME_NOW
 	n := linux.NsecToTimespec(now())
@@ -138,17 +133,27 @@ func setTimes(fd, path uintptr, at, mt linux.Timespec, flags uint32) linux.Errno
 		}
 		defer d.Put()
 		s, ok := d.File.(kernel.TimeSetter)
-		if !ok {
+		switch {
+		case !valid:
+			return linux.EINVAL
+		case !ok:
 			return linux.EPERM
 		}
 		return s.SetTimes(at, mt)
+	}
+	if valid && stamp(at) == abi.TimeOmit && stamp(mt) == abi.TimeOmit {
+		return 0
 	}
 	p, s, e := atEmpty(fd, path, flags)
 	if e != 0 {
 		return e
 	}
-	if stamp(at) == abi.TimeOmit && stamp(mt) == abi.TimeOmit {
-		return 0
+	if !valid {
+		var st linux.Stat
+		if e := Root.Stat(p, s, followUnless(flags), &st); e != 0 {
+			return e
+		}
+		return linux.EINVAL
 	}
 	return Root.Times(p, s, stamp(at), stamp(mt), toNow, followUnless(flags))
 }

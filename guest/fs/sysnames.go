@@ -16,6 +16,9 @@ func sysMkdirat(fd, path uintptr, mode uint32) linux.Errno {
 }
 
 func sysMknodat(fd, path uintptr, mode uint32, dev uintptr) linux.Errno {
+	if e := validMknod(mode); e != 0 {
+		return e
+	}
 	p, s, e := at(fd, path)
 	if e != 0 {
 		return e
@@ -57,7 +60,7 @@ func sysLinkat(fd, from, tfd, to uintptr, flags uint32) linux.Errno {
 	if e != 0 {
 		return e
 	}
-	q, u, e := at(tfd, to)
+	q, u, e := second(tfd, to)
 	if e != 0 {
 		return e
 	}
@@ -65,11 +68,14 @@ func sysLinkat(fd, from, tfd, to uintptr, flags uint32) linux.Errno {
 }
 
 func sysRenameat2(fd, from, tfd, to uintptr, flags uint32) linux.Errno {
+	if !validRename(flags) {
+		return linux.EINVAL
+	}
 	p, s, e := at(fd, from)
 	if e != 0 {
 		return e
 	}
-	q, u, e := at(tfd, to)
+	q, u, e := second(tfd, to)
 	if e != 0 {
 		return e
 	}
@@ -84,14 +90,10 @@ func sysReadlinkat(fd, path, buf, n uintptr) (uintptr, linux.Errno) {
 	if e != 0 {
 		return 0, e
 	}
-	p, e := Root.base(fd, s)
-	if e != 0 {
-		return 0, e
-	}
 	if s == "" && atFDCWD(fd) {
 		return 0, linux.ENOENT
 	}
-	link, e := Root.Readlink(p, s)
+	link, e := Root.Readlink(Root.base(fd, s), s)
 	if e != 0 {
 		return 0, e
 	}
@@ -165,7 +167,10 @@ func init() {
 		}
 		return Root.Chroot(p, s)
 	})
-	kernel.Register(linux.SYS_UMASK, func(a kernel.Args) (uintptr, linux.Errno) { return uintptr(Root.Umask(flag(a.A1))), 0 })
+	kernel.Register(linux.SYS_UMASK, func(a kernel.Args) (uintptr, linux.Errno) {
+		kernel.SetUmask(flag(a.A1))
+		return uintptr(Root.Umask(flag(a.A1))), 0
+	})
 	kernel.Register(linux.SYS_OPEN, func(a kernel.Args) (uintptr, linux.Errno) {
 		return sysOpenat(cwd, a.A1, flag(a.A2), flag(a.A3), 0)
 	})

@@ -19,6 +19,7 @@ type place struct {
 	mnt *mount
 	rel string
 
+	bad      linux.Errno // the descriptor that a path begins at is no good, which counts once it is needed
 	kind     lastKind
 	slash    bool // the path ended in a slash: it must be a directory
 	slow     bool // found component by component: rel has no links but perhaps the last
@@ -56,6 +57,15 @@ const maxLinks = 40
 // isDir reports whether p is known to be a directory to walk on from.
 func (p *place) isDir() bool { return p.mnt != nil || p.ino != nil && p.ino.isDir() }
 
+// missing is the error for a place where there is nothing: the name is looked
+// at only when the rest of the call is known to make sense.
+func (p *place) missing() linux.Errno {
+	if len(p.name) > linux.NAME_MAX {
+		return linux.ENAMETOOLONG
+	}
+	return linux.ENOENT
+}
+
 // walk finds path, starting at base if it is relative. It is called and returns
 // with t.mu held, but gives it up while it asks a mounted file system.
 func (t *Tree) walk(base place, path string, w how) (place, linux.Errno) {
@@ -72,6 +82,9 @@ func (t *Tree) walk(base place, path string, w how) (place, linux.Errno) {
 	}
 	if w&(noLinks|noMagic|noCross) != 0 {
 		w |= slow
+	}
+	if base.bad != 0 && (path[0] != '/' || w&(beneath|inRoot) != 0) {
+		return place{}, base.bad
 	}
 	cur, rest := base, path
 	cur.kind, cur.slash, cur.slow = lastRoot, false, false
@@ -145,6 +158,9 @@ func (t *Tree) step(cur, top place, name string, last, slash bool, w how) (place
 		return t.up(cur, top, w)
 	}
 	if len(name) > linux.NAME_MAX {
+		if last && w&parent != 0 {
+			return place{dir: d, name: name}, "", 0 // see missing
+		}
 		return cur, "", linux.ENAMETOOLONG
 	}
 	ent, n := t.lookup(d, name)
