@@ -31,7 +31,7 @@ func Measure(path string) (Sizes, error) {
 			s.Pclntab += n
 		case sec.Flags&elf.SHF_ALLOC == 0:
 			if sec.Type != elf.SHT_NULL {
-				s.Symbols += n
+				s.Symbols += int64(sec.FileSize) // may be compressed
 			}
 		case sec.Flags&elf.SHF_EXECINSTR != 0:
 			s.Text += n
