@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"noyau.dev/guest/linux"
@@ -13,6 +14,24 @@ type Desc struct {
 	File
 	refs  atomic.Int32
 	flags atomic.Uint32
+	hooks map[any]func() // guarded by hooksMu
+}
+
+var hooksMu sync.Mutex
+
+// SetHook makes f run just before d's file is released; a nil f takes the hook
+// of that key away again.
+func (d *Desc) SetHook(key any, f func()) {
+	hooksMu.Lock()
+	defer hooksMu.Unlock()
+	switch {
+	case f == nil:
+		delete(d.hooks, key)
+	case d.hooks == nil:
+		d.hooks = map[any]func(){key: f}
+	default:
+		d.hooks[key] = f
+	}
 }
 
 // statusFlags are the flags of open that a description keeps.
@@ -71,6 +90,13 @@ func (d *Desc) Hold() bool {
 // under way rather than close that has it.
 func (d *Desc) Put() {
 	if d.refs.Add(-1) == 0 {
+		hooksMu.Lock()
+		hooks := d.hooks
+		d.hooks = nil
+		hooksMu.Unlock()
+		for _, f := range hooks {
+			f()
+		}
 		d.File.Release()
 	}
 }
