@@ -20,6 +20,7 @@ type Spec struct {
 	Env     []string   // "KEY=value"
 	Handles []*os.File // by handle number, from 0; all are set
 	Memory  uint64     // bytes; 0: no limit
+	CPU     float64    // processors that it may keep busy; 0: no limit
 	Pids    int        // 0: default
 	Tick    time.Duration
 	NetOut  bool // datagrams may be sent to any address without asking

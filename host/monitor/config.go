@@ -43,8 +43,9 @@ type Config struct {
 	Hostname string   // default: Name cut to a valid host name
 	UID, GID uint32   // what the app sees; no relation to the host's
 
-	Memory uint64 // bytes of memory the pVM may use; 0: no limit
-	Pids   int    // processes a family may have; 0: the back-end's default
+	Memory uint64  // bytes of memory the pVM may use; 0: no limit
+	CPU    float64 // processors it may keep busy, 0.5 = half of one; 0: no limit
+	Pids   int     // processes a family may have; 0: the back-end's default
 
 	Publish []Publish
 	Volumes []Volume

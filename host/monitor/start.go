@@ -143,7 +143,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	}
 	proc, err := be.Start(&Spec{
 		Name: c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
-		Handles: l.handles, Memory: c.Memory, Pids: c.Pids, Tick: c.Tick,
+		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
 		NetOut: c.Net.Unrestricted && !c.Net.None, Options: c.Options,
 	})
 	if err != nil {
