@@ -1,34 +1,20 @@
 package fs
 
 import (
+	"noyau.dev/guest/event"
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 )
 
-// NewPipe makes the FIFO behind a name. The events brick sets it; without it
-// opening a FIFO is ENXIO.
-var NewPipe func() Pipe
-
-// A Pipe is what a FIFO's openers share.
-type Pipe interface {
-	// Open opens an end as open(2) of a FIFO does, parking until there is the
-	// other end. The file must answer Stat by itself only if nothing better
-	// is known.
-	Open(flags uint32) (kernel.File, linux.Errno)
-}
-
 // openFifo opens a named pipe. The mutex is given up meanwhile.
 func (t *Tree) openFifo(p place, flags uint32) (kernel.File, linux.Errno) {
 	n := p.ino
-	if n.pipe == nil {
-		if NewPipe == nil {
-			return nil, linux.ENXIO
-		}
-		n.pipe = NewPipe()
+	if n.fifo == nil {
+		n.fifo = new(event.Fifo)
 	}
 	n.opens++
 	t.mu.Unlock()
-	f, e := n.pipe.Open(flags)
+	f, e := n.fifo.Open(flags)
 	t.mu.Lock()
 	if e != 0 {
 		n.opens--
@@ -46,6 +32,11 @@ type fifoFile struct {
 }
 
 func (f *fifoFile) Stat(st *linux.Stat) linux.Errno { return f.anyFile.Stat(st) }
+func (f *fifoFile) Sync(bool) linux.Errno           { return linux.EINVAL }
+
+func (f *fifoFile) PipeSize(n int) (int, linux.Errno) {
+	return f.File.(kernel.PipeSizer).PipeSize(n)
+}
 
 func (f *fifoFile) Release() {
 	f.File.Release()
@@ -53,11 +44,4 @@ func (f *fifoFile) Release() {
 	f.p.ino.opens--
 	f.t.unref(f.p.ino)
 	f.t.mu.Unlock()
-}
-
-// SetFlags passes on fcntl F_SETFL.
-func (f *fifoFile) SetFlags(flags uint32) {
-	if s, ok := f.File.(kernel.FlagSetter); ok {
-		s.SetFlags(flags)
-	}
 }

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"noyau.dev/guest/event"
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 	"noyau.dev/guest/rt"
@@ -25,7 +26,7 @@ type inode struct {
 	data *content     // regular files with content of their own
 	host *hostContent // regular files whose content is still behind a handle
 	link string       // symbolic links
-	pipe Pipe         // named pipes, once opened
+	fifo *event.Fifo  // named pipes, once opened
 	sock any          // names of unix sockets: what the sockets brick bound
 	dyn  *dynamic     // files of /proc and devices
 

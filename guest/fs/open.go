@@ -167,7 +167,7 @@ func (t *Tree) openAt(p place, flags, mode uint32) (kernel.File, linux.Errno) {
 		defer t.mu.Lock()
 		return t.openDynamic(p, flags)
 	}
-	if flags&linux.O_TRUNC != 0 && n.size() > 0 {
+	if flags&linux.O_TRUNC != 0 {
 		if n.host != nil {
 			n.host.close()
 			n.host, n.data = nil, new(content)
