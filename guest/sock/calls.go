@@ -257,7 +257,7 @@ func sysName(a kernel.Args, peer bool) (uintptr, linux.Errno) {
 	if !peer {
 		return 0, putName(a.A2, a.A3, s.localName(b[:0]))
 	}
-	if s.st.Load() != stConnected {
+	if s.st.Load() != stConnected || s.over() {
 		return 0, linux.ENOTCONN
 	}
 	return 0, putName(a.A2, a.A3, s.peerName(b[:0]))
@@ -321,6 +321,7 @@ func (s *Socket) bindInet(sa []byte) linux.Errno {
 	}
 	e = s.table().bind(s, to)
 	s.bound = e == 0
+	s.ipLock, s.portLock = s.bound && !isAny(&to.ip), s.bound && to.port != 0
 	netMu.Unlock()
 	if e == 0 && s.d != nil && to.port != 0 && !isLoopback(&to.ip) && !isMulticast(&to.ip) {
 		e = s.publishUDP()

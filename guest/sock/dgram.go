@@ -80,7 +80,7 @@ func (s *Socket) recvDgram(m *message) (int, linux.Errno) {
 		if e := s.takeErr(); e != 0 {
 			return 0, e
 		}
-		if off {
+		if off && m.wait { // Linux ends only the wait
 			return 0, 0
 		}
 		return 0, linux.EAGAIN
@@ -133,7 +133,7 @@ func (s *Socket) readyDgram() (ev uint32) {
 		ev |= h.probe(s) & (rt.In | rt.Err)
 	}
 	if s.err.Load() != 0 {
-		ev |= rt.Err | rt.In
+		ev |= rt.Err
 	}
 	return ev
 }
@@ -189,7 +189,10 @@ func (s *Socket) connectUDP(sa []byte) linux.Errno {
 	s.st.Store(stNew)
 	s.peer = addr{}
 	if to == (addr{}) {
-		if !s.bound {
+		if s.bound = s.bound && s.portLock; !s.bound && s.ipLock {
+			udpPorts.remove(s)
+			s.local.port = 0
+		} else {
 			s.unconnect()
 		}
 		netMu.Unlock()

@@ -106,8 +106,11 @@ func (h *half) write(p []byte, a *anc) (int, linux.Errno) {
 	case h.fin || h.rst || h.gone && !tcp:
 		h.mu.Unlock()
 		return 0, linux.EPIPE
-	case h.gone:
-		// The peer answers data for a closed socket with a reset.
+	case h.gone, h.rdoff && h.rd.outEnd():
+		// The peer answers data that it cannot take any more with a reset.
+		if !h.gone {
+			h.rd.err.Store(uint32(linux.ECONNRESET))
+		}
 		s.err.Store(uint32(linux.EPIPE))
 		h.rst = true
 		h.mu.Unlock()
@@ -115,6 +118,7 @@ func (h *half) write(p []byte, a *anc) (int, linux.Errno) {
 		s.rx.rst = true
 		s.rx.mu.Unlock()
 		s.notify(rt.In | rt.Out | rt.RdHup | rt.Hup | rt.Err)
+		h.rd.notify(rt.In | rt.Out | rt.RdHup | rt.Hup | rt.Err)
 		return len(p), 0
 	case len(p) == 0:
 		h.mu.Unlock()
@@ -149,6 +153,9 @@ func (h *half) write(p []byte, a *anc) (int, linux.Errno) {
 
 // writeRecord appends p as one record (seqpacket). It owns a if it succeeds.
 func (h *half) writeRecord(p []byte, a *anc) (int, linux.Errno) {
+	if e := h.wr.takeErr(); e != 0 {
+		return 0, e
+	}
 	h.mu.Lock()
 	switch {
 	case h.fin || h.gone:
@@ -172,14 +179,14 @@ func (h *half) writeRecord(p []byte, a *anc) (int, linux.Errno) {
 
 // readRecord reads one record; total is its length.
 func (h *half) readRecord(p []byte, flags int, a **anc) (n, total int, e linux.Errno) {
+	if e := h.rd.takeErr(); e != 0 {
+		return 0, 0, e
+	}
 	h.mu.Lock()
 	g := h.q.head
 	if g == nil {
 		end := h.fin
 		h.mu.Unlock()
-		if e := h.rd.takeErr(); e != 0 {
-			return 0, 0, e
-		}
 		if end {
 			return 0, 0, 0
 		}
@@ -241,6 +248,20 @@ func (s *Socket) outEnd() bool {
 	return h.fin || h.rst
 }
 
+// over reports whether a TCP connection in memory has ended, by a reset or by
+// the FINs of both sides: it has no peer any more.
+func (s *Socket) over() bool {
+	if !s.isTCP() || s.host.Load() != nil || s.rx == nil {
+		return false
+	}
+	s.rx.mu.Lock()
+	fin, rst := s.rx.fin, s.rx.rst
+	s.rx.mu.Unlock()
+	s.tx.mu.Lock()
+	defer s.tx.mu.Unlock()
+	return rst || fin && s.tx.fin
+}
+
 // readyPair returns the readiness of a connection in memory.
 func (s *Socket) readyPair() (ev uint32) {
 	h := s.rx
@@ -277,7 +298,7 @@ func (s *Socket) readyPair() (ev uint32) {
 // the peer sees a reset: s was never accepted.
 func (s *Socket) closePair(force bool) {
 	peer := s.rx.wr
-	tcp := s.isTCP()
+	tcp, over := s.isTCP(), s.over()
 	s.rx.mu.Lock()
 	dropped := s.rx.q
 	unread := dropped.head != nil || force
@@ -291,7 +312,7 @@ func (s *Socket) closePair(force bool) {
 	dropped.clear()
 
 	// Errors are stored before the flags: who sees the flag finds the error.
-	reset := tcp && (unread || s.linger0())
+	reset := tcp && !over && (unread || s.linger0())
 	s.tx.mu.Lock()
 	alive := !s.tx.gone
 	ev := uint32(rt.In | rt.Out | rt.RdHup)
@@ -300,7 +321,7 @@ func (s *Socket) closePair(force bool) {
 	case reset && s.tx.fin:
 		peer.err.Store(uint32(linux.EPIPE))
 		ev |= rt.Err
-	case reset || unread:
+	case reset, unread && !tcp:
 		peer.err.Store(uint32(linux.ECONNRESET))
 		ev |= rt.Err
 	}

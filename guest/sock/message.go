@@ -10,6 +10,7 @@ type message struct {
 	flags int
 	addr  []byte // send: sockaddr of the destination; empty: the peer
 	anc   *anc   // send: owned by the operation if it succeeds
+	wait  bool   // receive: the caller is in blocking mode
 
 	from    addr // receive: the sender
 	name    string

@@ -38,6 +38,7 @@ func sendAll(d *kernel.Desc, s *Socket, m *message) (int, linux.Errno) {
 func recvWait(d *kernel.Desc, s *Socket, m *message) (int, linux.Errno) {
 	wait := !d.Nonblock() && m.flags&linux.MSG_DONTWAIT == 0
 	all := wait && m.flags&linux.MSG_WAITALL != 0 && m.flags&linux.MSG_PEEK == 0 && s.isStream()
+	m.wait = wait
 	total := 0
 	for {
 		n, e := s.recv(m)

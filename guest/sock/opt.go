@@ -241,10 +241,12 @@ func (s *Socket) getopt(level, name int, b []byte) ([]byte, linux.Errno) {
 	}
 	i := s.find(key(level, name))
 	if i < 0 {
-		if !s.isInet() && level != linux.SOL_SOCKET {
-			return nil, linux.EOPNOTSUPP
+		switch {
+		case level == linux.SOL_SOCKET, s.isInet() && (level == int(s.proto) || level == linux.IPPROTO_IP),
+			s.family == linux.AF_INET6 && level == linux.IPPROTO_IPV6:
+			return nil, linux.ENOPROTOOPT
 		}
-		return nil, linux.ENOPROTOOPT
+		return nil, linux.EOPNOTSUPP
 	}
 	return num(s.opt(level, name))
 }

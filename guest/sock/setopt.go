@@ -40,11 +40,10 @@ func (s *Socket) setopt(level, name int, p []byte) linux.Errno {
 	if o.flags&oBool != 0 && v != 0 {
 		v = 1
 	}
-	if v < 0 || level == linux.IPPROTO_TCP && v == 0 && o.flags&oBool == 0 && o.value > 0 && o.flags&oHost != 0 {
-		if name != linux.IP_TTL && name != linux.IPV6_UNICAST_HOPS && name != linux.IPV6_MULTICAST_HOPS &&
-			name != linux.IP_MULTICAST_TTL && name != linux.IPV6_TCLASS && name != linux.SO_PRIORITY || v != -1 {
-			return linux.EINVAL
-		}
+	if lo, hi := bounds(level, name, o.flags); v < lo || v > hi {
+		return linux.EINVAL
+	}
+	if v == -1 {
 		v = o.value
 	}
 	if v == s.opt(level, name) {
@@ -59,6 +58,28 @@ func (s *Socket) setopt(level, name int, p []byte) linux.Errno {
 	s.remember(o.key, v)
 	netMu.Unlock()
 	return 0
+}
+
+// bounds returns the least and the greatest value of an option; -1 stands for
+// the value at the start.
+func bounds(level, name int, flags uint8) (lo, hi int32) {
+	switch optKey(level)<<16 | optKey(name) {
+	case linux.IPPROTO_IP<<16 | linux.IP_TTL:
+		return 1, 255
+	case linux.IPPROTO_IP<<16 | linux.IP_MULTICAST_TTL, linux.IPPROTO_IPV6<<16 | linux.IPV6_UNICAST_HOPS,
+		linux.IPPROTO_IPV6<<16 | linux.IPV6_MULTICAST_HOPS, linux.IPPROTO_IPV6<<16 | linux.IPV6_TCLASS:
+		return -1, 255
+	case linux.IPPROTO_IP<<16 | linux.IP_TOS:
+		return 0, 255
+	case linux.IPPROTO_TCP<<16 | linux.TCP_KEEPIDLE, linux.IPPROTO_TCP<<16 | linux.TCP_KEEPINTVL:
+		return 1, 32767
+	case linux.IPPROTO_TCP<<16 | linux.TCP_KEEPCNT:
+		return 1, 127
+	}
+	if flags&oBool != 0 {
+		return 0, 1
+	}
+	return 0, 1<<31 - 1
 }
 
 // tellHost sets an option of the host's socket, if there is one by now.

@@ -38,6 +38,7 @@ type Socket struct {
 
 	reuse, reuseport, v6only bool // immutable once bound
 	bound                    bool // by bind, not by connect
+	ipLock, portLock         bool // bind named an address, a port
 	inTable, isKid           bool
 	linger                   int32 // seconds plus one; 0: off
 
@@ -181,7 +182,7 @@ func (s *Socket) Read(p []byte) (int, linux.Errno) {
 		}
 		return s.rx.read(p, 0, nil)
 	}
-	m := message{p: p}
+	m := message{p: p, wait: true}
 	return s.recv(&m)
 }
 

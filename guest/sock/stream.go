@@ -213,9 +213,15 @@ func (s *Socket) refuse(e linux.Errno) {
 // unconnect forgets the peer, and the port unless bind gave it. netMu is held.
 func (s *Socket) unconnect() {
 	s.peer = addr{}
-	if s.isInet() && !s.bound {
+	if !s.isInet() {
+		return
+	}
+	if !s.bound {
 		s.table().remove(s)
-		s.local = addr{ip: unspecified(s.family)}
+		s.local.port = 0
+	}
+	if !s.ipLock {
+		s.local.ip = unspecified(s.family)
 	}
 }
 
@@ -372,7 +378,7 @@ func (s *Socket) shutdown(how int) linux.Errno {
 		}
 		return 0
 	}
-	if st != stConnected {
+	if st != stConnected || s.over() {
 		return linux.ENOTCONN
 	}
 	if h := s.host.Load(); h != nil {

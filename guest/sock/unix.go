@@ -262,6 +262,11 @@ func (s *Socket) sendUnixDgram(m *message) (int, linux.Errno) {
 			s.u.to = nil
 			s.st.Store(stNew)
 			netMu.Unlock()
+			s.d.mu.Lock()
+			q := s.d.q
+			s.d.q = queue{}
+			s.d.mu.Unlock()
+			q.clear()
 		}
 		return 0, e
 	}
