@@ -325,9 +325,10 @@ func (s *Socket) closePair(force bool) {
 		peer.err.Store(uint32(linux.ECONNRESET))
 		ev |= rt.Err
 	}
-	if reset && !s.tx.fin {
+	switch {
+	case reset && !s.tx.fin:
 		s.tx.rst = true
-	} else {
+	case !s.tx.rst:
 		s.tx.fin = true
 	}
 	s.tx.mu.Unlock()
