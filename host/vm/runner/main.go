@@ -19,17 +19,22 @@ import (
 // entry, so that it means nothing to the runner's Go runtime. Arguments are the
 // guest's.
 const (
-	envRun  = "NOYAU_VM="
-	envMark = "+"
+	envRun   = "NOYAU_VM="
+	envMark  = "+"
+	envStats = "NOYAU_VM_STATS"
 )
 
 // Env returns the environment of a runner process: image and kvm are the
 // numbers of the descriptors of the image and of /dev/kvm there, above all
-// handles; env is the guest's environment.
-func Env(image, kvm int, env []string) []string {
+// handles; env is the guest's environment. Options are the user's: "stats=1"
+// prints counts at the end.
+func Env(image, kvm int, env []string, options map[string]string) []string {
 	// The Go runtime would keep a descriptor of its own, to follow the limits
 	// of its cgroup.
 	out := []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0", envRun + strconv.Itoa(image) + "," + strconv.Itoa(kvm)}
+	if options["stats"] != "" {
+		out = append(out, envStats+"=1")
+	}
 	for _, e := range env {
 		out = append(out, envMark+e)
 	}
@@ -69,7 +74,7 @@ func Main() {
 	r.Timing.Begin = begin
 	end := r.Run()
 	r.Timing.End = gettime(unix.CLOCK_MONOTONIC)
-	if os.Getenv("NOYAU_VM_STATS") != "" {
+	if os.Getenv(envStats) != "" {
 		say(r.Stats())
 	}
 	r.finish(end)
@@ -94,6 +99,9 @@ func prepare(cfg *Config) (*Runner, error) {
 	unix.Close(cfg.Image)
 	unix.Close(cfg.KVM)
 	if err := r.startTick(); err != nil {
+		return nil, err
+	}
+	if err := seal(Calls(r.boot.Flags&abi.BootNetOut != 0)); err != nil {
 		return nil, err
 	}
 	r.Timing.Sealed = gettime(unix.CLOCK_MONOTONIC)

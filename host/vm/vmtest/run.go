@@ -130,7 +130,7 @@ func Run(image []byte, o Options) (*Result, error) {
 	if args == nil {
 		args = []string{"guest"}
 	}
-	cmd := &exec.Cmd{Path: exe, Args: args, Env: runner.Env(6+len(o.Handles), 7+len(o.Handles), o.Env),
+	cmd := &exec.Cmd{Path: exe, Args: args, Env: runner.Env(6+len(o.Handles), 7+len(o.Handles), o.Env, nil),
 		Stdin: guest[0], Stdout: guest[1], Stderr: guest[2],
 		ExtraFiles: slices.Concat([]*os.File{guest[3], boot, epoll}, o.Handles, []*os.File{img, kvm})}
 	if o.Stats {
