@@ -1,16 +1,24 @@
 package guesttest
 
-import "unsafe"
+import (
+	"sync"
+	"unsafe"
+)
 
 var kept [1024]any
 
-var next int
+var (
+	mu   sync.Mutex
+	next int
+)
 
 // Addr is p's address. What p points to stays alive for the next thousand calls
 // of Addr, which is long enough for a system call.
 func Addr[T any](p *T) uintptr {
+	mu.Lock()
 	kept[next%len(kept)] = p // escapes, so it does not move
 	next++
+	mu.Unlock()
 	return uintptr(unsafe.Pointer(p))
 }
 
