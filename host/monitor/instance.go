@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,10 +66,15 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 		out.Go(func() { drain(c.TraceTo, l.trace) })
 	}
 	var stop stopper
+	var fed chan struct{} // closed when no input is taken any more
 	if c.Stdin == nil {
 		l.stdin.Close()
 	} else {
-		go feed(l.stdin, c.Stdin, &stop)
+		ended := make(chan struct{})
+		go func() { defer close(ended); feed(l.stdin, c.Stdin, &stop) }()
+		if _, ok := c.Stdin.(*os.File); ok {
+			fed = ended
+		}
 	}
 	unwatch := context.AfterFunc(ctx, func() { i.kill("killed: " + context.Cause(ctx).Error()) })
 	go func() {
@@ -78,6 +84,10 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 		stop.stop()
 		i.finishBroker()
 		out.Wait()
+		if fed != nil {
+			// Other readers, which cannot be stopped, are left behind.
+			within(inputPatience, fed)
+		}
 		restore()
 		i.exit = i.verdict(status)
 		close(i.done)
@@ -88,14 +98,25 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 // hold up Wait. It goes on in the background then.
 const brokerPatience = 5 * time.Second
 
+// inputPatience is how long Wait waits for a read of standard input to give up.
+const inputPatience = time.Second
+
+// within waits for c to be closed, but no longer than d, and says whether it was.
+func within(d time.Duration, c <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
 // finishBroker lets the broker read what the guest sent last, which ends by
 // itself now that nobody holds the other side, and release everything.
 func (i *Instance) finishBroker() {
-	t := time.NewTimer(brokerPatience)
-	defer t.Stop()
-	select {
-	case <-i.broker.Done():
-	case <-t.C:
+	if !within(brokerPatience, i.broker.Done()) {
 		i.broker.Close()
 	}
 }
@@ -178,11 +199,7 @@ func (i *Instance) Stop(timeout time.Duration) Exit {
 	if timeout < 0 {
 		return i.Wait()
 	}
-	t := time.NewTimer(timeout)
-	defer t.Stop()
-	select {
-	case <-i.done:
-	case <-t.C:
+	if !within(timeout, i.done) {
 		i.kill(fmt.Sprintf("killed: did not stop within %v of %s", timeout, unix.SignalName(i.stopSig)))
 	}
 	return i.Wait()

@@ -71,6 +71,9 @@ func drain(w io.Writer, sock *os.File) {
 func feed(sock *os.File, r io.Reader, stop *stopper) {
 	defer sock.Close()
 	src := stop.reader(r)
+	if stop.undo != nil {
+		defer stop.undo()
+	}
 	buf := make([]byte, pumpSize)
 	for {
 		n, err := src.Read(buf)
@@ -91,6 +94,7 @@ type stopper struct {
 	mu      sync.Mutex
 	stopped bool
 	wake    []func()
+	undo    func() // run at the end of the feed
 }
 
 func (s *stopper) stop() {
@@ -121,6 +125,7 @@ func (s *stopper) reader(r io.Reader) io.Reader {
 	}
 	if f.SetReadDeadline(time.Time{}) == nil {
 		s.onStop(func() { f.SetReadDeadline(time.Unix(1, 0)) })
+		s.undo = func() { f.SetReadDeadline(time.Time{}) }
 		return f
 	}
 	// A file that blocks, such as the standard input of most programs: wait for
