@@ -165,7 +165,7 @@ func TestGoFlagsPassed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"-tags=a,b", "-ldflags=-X main.v=1 -s", "-trimpath=true", "-race=true"}
+	want := []string{"-tags=a,b", "-ldflags=-X main.v=1 -s", "-trimpath", "-race"}
 	if got := f.goFlags(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

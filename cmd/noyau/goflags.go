@@ -47,7 +47,11 @@ func addGoFlags(fs *pflag.FlagSet) func() []string {
 	return func() []string {
 		var out []string
 		for _, f := range goBuildFlags {
-			if g := fs.Lookup(f.name); g.Changed {
+			switch g := fs.Lookup(f.name); {
+			case !g.Changed:
+			case f.isBool && g.Value.String() == "true":
+				out = append(out, "-"+f.name)
+			default:
 				out = append(out, "-"+f.name+"="+g.Value.String())
 			}
 		}

@@ -88,7 +88,7 @@ func newPsRow(e *state.Entry, now time.Time, full bool) psRow {
 	if !e.Alive() {
 		r.Ports, r.PID = "", 0
 	}
-	r.Command = strings.Join(e.Meta.Args, " ")
+	r.Command = strings.Join(append([]string{e.Meta.Base}, e.Meta.Args...), " ")
 	if !full {
 		r.Image = shorten(imageName(r.Image), 30)
 		r.Command = strconv.Quote(shorten(r.Command, 20))

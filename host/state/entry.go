@@ -16,6 +16,7 @@ type Meta struct {
 	Name       string    `json:"name"`
 	Image      string    `json:"image"`   // path of the image file, or what was built
 	Package    string    `json:"package"` // import path of the main package
+	Base       string    `json:"base"`    // what the app is called: its argv[0]
 	Args       []string  `json:"args"`
 	Created    time.Time `json:"created"`
 	Detached   bool      `json:"detached"`
