@@ -56,12 +56,14 @@ var pendings = sync.Pool{New: func() any { return &pending{done: make(chan struc
 // Start begins to use the control channel at handle (abi.HandleControl).
 func Start(handle int32) linux.Errno {
 	c := &control
+	c.drain.Lock()
 	c.mu.Lock()
 	c.room.L = &c.mu
 	c.pending = make(map[uint32]*pending)
 	c.handle, c.gone, c.bad = handle, false, 0
 	c.source = rt.Source{Notify: notify, Slow: true}
 	c.mu.Unlock()
+	c.drain.Unlock()
 	return linux.Errno(rt.Watch(handle, &c.source))
 }
 
@@ -77,7 +79,7 @@ func Request(m abi.Msg, payload ...[]byte) (Reply, linux.Errno) {
 func RequestWith(m abi.Msg, fd int32, payload ...[]byte) (Reply, linux.Errno) {
 	p := pendings.Get().(*pending)
 	c := &control
-	rt.AddWaiter(1)
+	rt.AddWaiter(1) // this goroutine waits for the monitor: no deadlock
 	defer rt.AddWaiter(-1)
 	c.mu.Lock()
 	for len(c.pending) >= abi.MaxPending && !c.gone {
