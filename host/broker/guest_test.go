@@ -22,6 +22,8 @@ type guest struct {
 	b  *Broker
 	fd int // blocking
 
+	bound map[policy.Publish]netip.AddrPort
+
 	mu   sync.Mutex
 	next uint32
 }
@@ -32,6 +34,7 @@ type setup struct {
 	volumes  []volume.Spec
 	resolver names.Resolver
 	max      int
+	failed   func(error)
 }
 
 func start(t testing.TB, s setup) *guest {
@@ -46,6 +49,9 @@ func start(t testing.TB, s setup) *guest {
 		Control: os.NewFile(uintptr(fds[0]), "control"), Guard: guard,
 		Names: names.New(guard, "pvm", s.resolver), MaxHandles: s.max,
 		Failed: func(err error) { t.Errorf("the broker failed: %v", err) },
+	}
+	if s.failed != nil {
+		c.Failed = s.failed
 	}
 	if c.Ports, err = OpenPorts(s.publish); err != nil {
 		t.Fatal(err)
@@ -62,7 +68,7 @@ func start(t testing.TB, s setup) *guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &guest{t: t, b: b, fd: fds[1]}
+	g := &guest{t: t, b: b, fd: fds[1], bound: c.Ports.Bound()}
 	go b.Serve()
 	t.Cleanup(func() {
 		g.close()

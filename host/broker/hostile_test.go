@@ -313,12 +313,11 @@ func TestGarbage(t *testing.T) {
 
 // A bug in a handler ends this pVM and nothing else.
 func TestWall(t *testing.T) {
-	g, _ := jail(t)
 	failed := make(chan error, 2)
-	g.b.c.Failed = func(err error) { failed <- err }
 	old := ops[abi.OpStatfs]
 	ops[abi.OpStatfs].do = func(*request) (reply, error) { panic("a bug") }
 	defer func() { ops[abi.OpStatfs] = old }()
+	g := start(t, setup{failed: func(err error) { failed <- err }})
 	g.send(abi.Msg{Op: abi.OpStatfs}, nil)
 	select {
 	case err := <-failed:

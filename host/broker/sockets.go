@@ -128,37 +128,56 @@ func doUDP(r *request) (reply, error) {
 	if err != nil || len(rest) != 0 {
 		return reply{}, unix.EINVAL
 	}
+	if local.Addr().Unmap().IsLoopback() {
+		return reply{}, unix.EACCES // the pVM's own loopback needs no host
+	}
 	if p := r.b.c.Ports.find(true, local.Port()); p != nil {
 		return r.givePort(p, kindUDP, 0, local)
 	}
 	if r.b.c.Guard.Net().None {
 		return reply{}, unix.EACCES
 	}
-	ip := netip.IPv6Unspecified()
-	if local.Addr().Is4() {
-		ip = netip.IPv4Unspecified()
-	}
-	fd, err := socket(ip, unix.SOCK_DGRAM)
+	fd, host, err := anyUDP(local.Addr())
 	if err != nil {
 		return reply{}, err
 	}
 	h := &handle{kind: kindUDP, fd: fd}
-	if ip.Is6() {
-		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
-	}
-	if err = unix.Bind(fd, sockaddr(netip.AddrPortFrom(ip, 0))); err != nil {
-		unix.Close(fd)
-		return reply{}, err
-	}
-	if local.Port() == 0 {
-		if sa, err := unix.Getsockname(fd); err == nil {
-			local = netip.AddrPortFrom(local.Addr(), addrPort(sa).Port())
-		}
-	}
 	if err := r.b.table.add(h); err != nil {
 		return reply{}, err
 	}
-	return reply{handle: h, give: fd, payload: encodeAddr(local)}, nil
+	if local.Port() != 0 {
+		host = netip.AddrPortFrom(host.Addr(), local.Port())
+	}
+	if host.Addr().Is4() == local.Addr().Is4() {
+		host = netip.AddrPortFrom(local.Addr(), host.Port())
+	}
+	return reply{handle: h, give: fd, payload: encodeAddr(host)}, nil
+}
+
+// anyUDP makes a UDP socket on a port of the host's choice. For an IPv6 address
+// it takes IPv4 too, and is IPv4 alone where the host has no IPv6.
+func anyUDP(local netip.Addr) (fd int, bound netip.AddrPort, err error) {
+	ips := []netip.Addr{netip.IPv6Unspecified(), netip.IPv4Unspecified()}
+	if local.Is4() {
+		ips = ips[1:]
+	}
+	for _, ip := range ips {
+		if fd, err = socket(ip, unix.SOCK_DGRAM); err != nil {
+			continue
+		}
+		if ip.Is6() {
+			unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
+		}
+		var sa unix.Sockaddr
+		if err = unix.Bind(fd, sockaddr(netip.AddrPortFrom(ip, 0))); err == nil {
+			sa, err = unix.Getsockname(fd)
+		}
+		if err == nil {
+			return fd, addrPort(sa), nil
+		}
+		unix.Close(fd)
+	}
+	return -1, netip.AddrPort{}, err
 }
 
 // doSendTo sends a datagram to an address that the policy allows. The answer's
@@ -194,6 +213,9 @@ func doSendTo(r *request) (reply, error) {
 		return reply{}, unix.EAFNOSUPPORT
 	}
 	err = unix.Sendto(fd, data, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, sockaddr(host))
+	if err == unix.EAGAIN {
+		err = nil // no room: lost, as datagrams may be
+	}
 	return reply{a: uint64(len(data))}, err
 }
 

@@ -20,7 +20,7 @@ import (
 var loop = netip.MustParseAddr("127.0.0.1")
 
 func (g *guest) hostPort(p policy.Publish) string {
-	return g.b.c.Ports.Bound()[p].String()
+	return g.bound[p].String()
 }
 
 func dial(t testing.TB, to string) net.Conn {
@@ -151,7 +151,7 @@ func TestPortAgain(t *testing.T) {
 	for range 3 {
 		g := start(t, setup{publish: []policy.Publish{pub}})
 		l := g.must(abi.Msg{Op: abi.OpListen, A: abi.ProtoTCP, B: 16}, addr("0.0.0.0:80"))
-		pub.HostPort = g.b.c.Ports.Bound()[g.b.c.Ports.all[0].Publish].Port()
+		pub.HostPort = g.bound[pub].Port()
 		c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(int(pub.HostPort)))
 		if err != nil {
 			t.Fatal(err)
