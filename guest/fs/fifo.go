@@ -34,13 +34,29 @@ type fifoFile struct {
 func (f *fifoFile) Stat(st *linux.Stat) linux.Errno { return f.anyFile.Stat(st) }
 func (f *fifoFile) Sync(bool) linux.Errno           { return linux.EINVAL }
 
+func (f *fifoFile) Write(p []byte) (int, linux.Errno) {
+	n, e := f.File.Write(p)
+	if n > 0 {
+		f.t.mu.Lock()
+		f.p.ino.modified()
+		f.t.eventOn(f.p.ino, f.p.ent, inModify)
+		f.t.mu.Unlock()
+	}
+	return n, e
+}
+
 func (f *fifoFile) PipeSize(n int) (int, linux.Errno) {
 	return f.File.(kernel.PipeSizer).PipeSize(n)
 }
 
+func (f *fifoFile) Flock(op int) linux.Errno { return f.t.flock(f.p.ino, f, op) }
+
 func (f *fifoFile) Release() {
 	f.File.Release()
 	f.t.mu.Lock()
+	if l := f.p.ino.locks; l != nil {
+		l.release(f)
+	}
 	f.p.ino.opens--
 	f.t.unref(f.p.ino)
 	f.t.mu.Unlock()

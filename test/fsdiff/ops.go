@@ -1,4 +1,4 @@
-package fs
+package fsdiff
 
 import (
 	"bytes"
@@ -21,8 +21,8 @@ func (d *differ) open(i fdSlot, dirfd any, path string, flags, mode int) {
 }
 
 func (d *differ) names(i fdSlot) []string {
-	a, ea := guest.names(uintptr(d.fds[i][0]) - 1)
-	b, eb := native.names(uintptr(d.fds[i][1]) - 1)
+	a, ea := Guest.Names(uintptr(d.fds[i][0]) - 1)
+	b, eb := Native.Names(uintptr(d.fds[i][1]) - 1)
 	if (ea == 0) != (eb == 0) || !slices.Equal(a, b) {
 		d.fail("directory: the guest lists %v (%v), the kernel %v (%v)", a, ea, b, eb)
 	}
@@ -31,8 +31,8 @@ func (d *differ) names(i fdSlot) []string {
 
 func (d *differ) read(i fdSlot, n int) {
 	a, b := make([]byte, n), make([]byte, n)
-	ra, ea := guest.do(linux.SYS_READ, uintptr(d.fds[i][0])-1, a, n)
-	rb, eb := native.do(linux.SYS_READ, uintptr(d.fds[i][1])-1, b, n)
+	ra, ea := Guest.Do(linux.SYS_READ, uintptr(d.fds[i][0])-1, a, n)
+	rb, eb := Native.Do(linux.SYS_READ, uintptr(d.fds[i][1])-1, b, n)
 	if d.fds[i][0] == 0 {
 		return
 	}
@@ -43,8 +43,8 @@ func (d *differ) read(i fdSlot, n int) {
 
 func (d *differ) pread(i fdSlot, n, off int) {
 	a, b := make([]byte, n), make([]byte, n)
-	ra, ea := guest.do(linux.SYS_PREAD64, uintptr(d.fds[i][0])-1, a, n, off)
-	rb, eb := native.do(linux.SYS_PREAD64, uintptr(d.fds[i][1])-1, b, n, off)
+	ra, ea := Guest.Do(linux.SYS_PREAD64, uintptr(d.fds[i][0])-1, a, n, off)
+	rb, eb := Native.Do(linux.SYS_PREAD64, uintptr(d.fds[i][1])-1, b, n, off)
 	if ea == linux.EBADF && eb == linux.ESPIPE {
 		return
 	}
@@ -73,7 +73,7 @@ func (d *differ) stat(nr int, who ...any) {
 					v = uintptr(9999)
 				}
 			}
-			_, es[i] = s.do(nr, v, st[i])
+			_, es[i] = s.Do(nr, v, st[i])
 		}
 		if es[0] != es[1] {
 			d.fail("stat %v: the guest says %v, the kernel %v", who, es[0], es[1])
@@ -109,13 +109,13 @@ func (d *differ) lock(i fdSlot) {
 	var out [2]linux.Flock
 	var es [2]linux.Errno
 	var st linux.Stat
-	if _, e := guest.do(linux.SYS_FSTAT, uintptr(d.fds[i][0])-1, &st); e != 0 || st.Mode&linux.S_IFMT != linux.S_IFREG {
+	if _, e := Guest.Do(linux.SYS_FSTAT, uintptr(d.fds[i][0])-1, &st); e != 0 || st.Mode&linux.S_IFMT != linux.S_IFREG {
 		return // the guest has no record locks on directories
 	}
 	for k, s := range d.sides {
 		fd := uintptr(d.fds[i][k]) - 1
 		c := *l
-		_, es[k] = s.do(linux.SYS_FCNTL, fd, cmd, &c)
+		_, es[k] = s.Do(linux.SYS_FCNTL, fd, cmd, &c)
 		out[k] = c
 	}
 	if es[0] != es[1] || es[0] == 0 && out[0] != out[1] {
@@ -133,6 +133,9 @@ func (d *differ) dirfd() any {
 func (d *differ) step() {
 	r := d.r
 	mode := []int{0o644, 0o600, 0o755, 0o777, 0o4755, 0o2711, 0o400}[r.Intn(7)]
+	if d.o.Volume {
+		mode &= 0o777
+	}
 	switch r.Intn(40) {
 	case 0, 1, 2, 3:
 		d.open(d.slot(), d.dirfd(), d.path(), d.flags(), mode)
@@ -181,8 +184,8 @@ func (d *differ) step() {
 	case 30:
 		a, b := make([]byte, 20), make([]byte, 20)
 		p := d.path()
-		ra, ea := guest.do(linux.SYS_READLINK, p, a, 3+r.Intn(17))
-		rb, eb := native.do(linux.SYS_READLINK, p, b, 20)
+		ra, ea := Guest.Do(linux.SYS_READLINK, p, a, 3+r.Intn(17))
+		rb, eb := Native.Do(linux.SYS_READLINK, p, b, 20)
 		if ea != eb || ea == 0 && string(a[:ra]) != string(b[:min(rb, ra)]) {
 			d.fail("readlink %q: the guest %q %v, the kernel %q %v", p, a, ea, b, eb)
 		}
@@ -191,7 +194,7 @@ func (d *differ) step() {
 	case 32:
 		d.both(linux.SYS_FCHMOD, d.slot(), mode|0o700)
 	case 33:
-		if os.Getuid() == 0 {
+		if os.Getuid() == 0 && !d.o.Volume {
 			flag := []int{0, linux.AT_SYMLINK_NOFOLLOW}[r.Intn(2)]
 			d.both(linux.SYS_FCHOWNAT, d.dirfd(), d.path(), r.Intn(3)-1, r.Intn(3)-1, flag)
 		}
@@ -203,6 +206,10 @@ func (d *differ) step() {
 			d.names(i)
 		}
 	case 36:
+		if d.o.Volume {
+			d.both(linux.SYS_MKNODAT, d.dirfd(), d.path(), linux.S_IFREG|mode, 0)
+			break
+		}
 		d.both(linux.SYS_MKNODAT, d.dirfd(), d.path(), []int{linux.S_IFREG, linux.S_IFSOCK, linux.S_IFIFO, 0, 0o170000}[r.Intn(5)]|mode, 0)
 	case 37:
 		ts := &[2]linux.Timespec{{Sec: int64(r.Intn(1000)), Nsec: int64(r.Intn(1e9))}, {Sec: int64(r.Intn(1000)), Nsec: int64(r.Intn(1e9))}}
@@ -238,7 +245,7 @@ func (d *differ) openat2(path string) {
 	i := d.slot()
 	d.close(int(i))
 	how := &[3]uint64{uint64(d.flags()), 0, uint64([]int{0, 4, 8, 16, 2, 12}[d.r.Intn(6)])}
-	if how[0]&(linux.O_CREAT|tmpfileBit) != 0 {
+	if how[0]&(linux.O_CREAT|linux.O_TMPFILE&^linux.O_DIRECTORY) != 0 {
 		how[1] = 0o644
 	}
 	r, e := d.both(linux.SYS_OPENAT2, linux.AT_FDCWD, path, how, 24)
@@ -258,11 +265,11 @@ func (d *differ) getcwd() {
 		return
 	}
 	a, b := make([]byte, 500), make([]byte, 500)
-	ra := guest.must(d.t, linux.SYS_GETCWD, a, 500)
-	rb := native.must(d.t, linux.SYS_GETCWD, b, 500)
-	if got, want := strings.TrimPrefix(string(a[:ra]), "/tmp"), strings.TrimPrefix(string(b[:rb]), d.base); got != want {
+	ra := Guest.Must(d.t, linux.SYS_GETCWD, a, 500)
+	rb := Native.Must(d.t, linux.SYS_GETCWD, b, 500)
+	if got, want := strings.TrimPrefix(string(a[:ra]), d.home[0]), strings.TrimPrefix(string(b[:rb]), d.home[1]); got != want {
 		d.fail("getcwd: the guest %q, the kernel %q", got, want)
 	}
-	guest.must(d.t, linux.SYS_CHDIR, "/tmp/w")
-	native.must(d.t, linux.SYS_CHDIR, d.base+"/w")
+	Guest.Must(d.t, linux.SYS_CHDIR, d.home[0]+"/w")
+	Native.Must(d.t, linux.SYS_CHDIR, d.home[1]+"/w")
 }
