@@ -7,6 +7,7 @@ import (
 	_ "internal/noyau/event"
 	_ "internal/noyau/fs"
 	"internal/noyau/kernel"
+	_ "internal/noyau/proc"
 	"unsafe"
 )
 
