@@ -148,8 +148,7 @@ func foreground(d *state.Dir, e *state.Entry, c monitor.Config) error {
 			c.Env = addEnv(c.Env, "TERM", v)
 		}
 	}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+	signals := notify(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
 	s, err := startSession(c, d, e)
 	if err != nil {
 		return startError(err)
@@ -175,6 +174,18 @@ func startError(err error) error {
 		return &exitCode{exitError, err}
 	}
 	return runCode(err)
+}
+
+// notify catches signals, but those that our maker ignores (nohup, a background
+// job of a script): they stay ignored, as in any program.
+func notify(sigs ...os.Signal) chan os.Signal {
+	c := make(chan os.Signal, 16)
+	for _, s := range sigs {
+		if !signal.Ignored(s) {
+			signal.Notify(c, s)
+		}
+	}
+	return c
 }
 
 // forward delivers our signals to the app. A third SIGINT kills it: by then it

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -85,11 +87,40 @@ func main() {
 		s := <-c
 		fmt.Println("got", s)
 		os.Exit(40 + int(s.(syscall.Signal)))
+	case "tty":
+		tty(args)
 	case "http":
 		serve()
 	default:
 		fmt.Fprintln(os.Stderr, "probe: unknown command", os.Args[1])
 		os.Exit(64)
+	}
+}
+
+// tty looks at the terminal, makes it raw, reads a byte and ends in the way
+// that it is told, without undoing anything.
+func tty(args []string) {
+	ws, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+	check(err)
+	fmt.Printf("size %dx%d\n", ws.Col, ws.Row)
+	t, err := unix.IoctlGetTermios(0, unix.TCGETS)
+	check(err)
+	t.Lflag &^= unix.ICANON | unix.ECHO | unix.ISIG
+	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
+	check(unix.IoctlSetTermios(0, unix.TCSETS, t))
+	winch := make(chan os.Signal, 1)
+	signal.Notify(winch, unix.SIGWINCH)
+	fmt.Println("raw")
+	b := make([]byte, 1)
+	_, err = os.Stdin.Read(b)
+	check(err)
+	fmt.Printf("read %d\n", b[0])
+	<-winch
+	ws, err = unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+	check(err)
+	fmt.Printf("size %dx%d\n", ws.Col, ws.Row)
+	if args[0] == "panic" {
+		panic("in raw mode")
 	}
 }
 
