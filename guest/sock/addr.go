@@ -21,6 +21,8 @@ var (
 	loop6 = [16]byte{15: 1}
 	self4 = mapped(10, 0, 2, 15)        // abi.GuestIP4
 	self6 = [16]byte{0: 0xfd, 15: 0x15} // abi.GuestIP6
+	gate4 = mapped(10, 0, 2, 2)         // abi.GatewayIP4
+	gate6 = [16]byte{0: 0xfd, 15: 2}
 	bcast = mapped(255, 255, 255, 255)
 )
 
@@ -58,6 +60,29 @@ func sourceFor(dst *[16]byte) [16]byte {
 		return loop6
 	}
 	return self6
+}
+
+// The host's own loopback is not the pVM's: inside it goes by the gateway's
+// addresses. fromOutside translates the address of a peer that the host gave,
+// so that nobody outside looks like a program of the pVM's; toOutside does the
+// reverse where the guest names a host address itself.
+func (a *addr) fromOutside() {
+	switch {
+	case a.ip == loop6:
+		a.ip = gate6
+	case isLoopback(&a.ip):
+		a.ip = gate4
+	}
+}
+
+func (a addr) toOutside() addr {
+	switch a.ip {
+	case gate4:
+		a.ip = loop4
+	case gate6:
+		a.ip = loop6
+	}
+	return a
 }
 
 // toHost encodes a for the control channel.

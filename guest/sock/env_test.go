@@ -72,7 +72,7 @@ func ours(t *testing.T) *env {
 		defer d.Put()
 		return d.Ready()
 	}
-	e.dir = "/tmp/" + strings.ReplaceAll(t.Name(), "/", "-")
+	e.dir = fmt.Sprint("/tmp/", len(memory), strings.ReplaceAll(t.Name(), "/", "-"))
 	return e
 }
 

@@ -28,6 +28,7 @@ type hostSock struct {
 	name uint32 // the monitor's name for it; 0: it has none
 	four bool   // UDP: an IPv4 socket
 	to   bool   // UDP: connected
+	pub  bool   // UDP: of a published port
 
 	outs   atomic.Uint64 // Out edges, and calls of slow
 	fullAt atomic.Uint64 // outs, plus one, at the last send that found no room
@@ -197,6 +198,7 @@ func (h *hostSock) accept(l *listener) (*Socket, linux.Errno) {
 	c := l.child()
 	if n >= sizeofIn {
 		c.peer, _ = decodeInet(sa[:n])
+		c.peer.fromOutside()
 	}
 	c.local = l.s.local
 	if isAny(&c.local.ip) {
@@ -257,7 +259,7 @@ func (s *Socket) published(r *host.Reply, e linux.Errno, st uint32) linux.Errno 
 	}
 	h, e := s.attach(handle(r), r.Handle)
 	if e == 0 {
-		h.four = replyFour(r)
+		h.four, h.pub = replyFour(r), true
 	}
 	netMu.Unlock()
 	if e == 0 {

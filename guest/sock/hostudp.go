@@ -78,7 +78,11 @@ func (s *Socket) hostSendTo(p []byte, to *addr) (int, linux.Errno) {
 		return s.hostSend(h, p, 0)
 	}
 	if rt.Boot().Flags&abi.BootNetOut == 0 {
-		_, e := host.Request(abi.Msg{Op: abi.OpSendTo, Handle: h.name}, abi.AppendAddr(nil, to.toHost()), p)
+		out := *to
+		if h.pub {
+			out = out.toOutside()
+		}
+		_, e := host.Request(abi.Msg{Op: abi.OpSendTo, Handle: h.name}, abi.AppendAddr(nil, out.toHost()), p)
 		if e != 0 {
 			return 0, e
 		}
@@ -97,7 +101,8 @@ func (s *Socket) hostSendTo(p []byte, to *addr) (int, linux.Errno) {
 		return 0, linux.EAGAIN
 	}
 	outs := h.outs.Load()
-	n, e := host.SendTo(h.fd, p, 0, appendInet(b[:0], family, to))
+	out := to.toOutside()
+	n, e := host.SendTo(h.fd, p, 0, appendInet(b[:0], family, &out))
 	if e == linux.EAGAIN {
 		h.fullAt.Store(outs + 1)
 	}
@@ -121,6 +126,7 @@ func (s *Socket) hostRecvFrom(h *hostSock, m *message) (int, linux.Errno) {
 		m.from = s.peer
 	case salen >= sizeofIn:
 		m.from, _ = decodeInet(sa[:salen])
+		m.from.fromOutside()
 	}
 	m.hasFrom = true
 	if m.to = s.local.ip; isAny(&m.to) {

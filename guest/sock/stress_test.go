@@ -202,6 +202,8 @@ func listenConn(t testing.TB, sa []byte, backlog int) (*conn, []byte) {
 		t.Fatal(e)
 	}
 	sa = pin(append(sa, make([]byte, 8)...))
+	put32(sa[len(sa)-8:], 1)
+	sys(syscall.SYS_SETSOCKOPT, fd, linux.SOL_SOCKET, linux.SO_REUSEADDR, addrOf(sa[len(sa)-8:]), 4)
 	if _, e := sys(syscall.SYS_BIND, fd, addrOf(sa), uintptr(len(sa)-8)); e != 0 {
 		t.Fatal(e)
 	}
