@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"golang.org/x/net/bpf"
@@ -21,7 +22,7 @@ type Filter struct {
 
 // NewFilter compiles rules, and one more that allows the launcher's own execveat.
 func NewFilter(rules []Rule) (*Filter, error) {
-	rules = append(append([]Rule(nil), rules...), execRule(execSecret()))
+	rules = append(slices.Clone(rules), execRule(execSecret()))
 	ins, err := compile(rules)
 	if err != nil {
 		return nil, err
@@ -115,8 +116,17 @@ func (a *assembler) link() ([]bpf.Instruction, error) {
 	return a.ins, nil
 }
 
-// compile writes the filter: architecture, then the number against each rule in
-// order, then the conditions of the rules.
+// lastCall is above all numbers of system calls. It only weighs the search tree.
+const lastCall = 512
+
+// compile writes the filter: the architecture, the hottest rule, a search tree
+// over the numbers, then the conditions of the rules.
+//
+// When a filter is installed the kernel tries it with every number of a system
+// call, to learn which ones it allows whatever their arguments; these then skip
+// the filter. That takes about 1,000 runs by a slow interpreter, so what counts
+// is the length of the path of numbers that are refused: a list of comparisons
+// costs ten times what this tree does.
 func compile(rules []Rule) ([]bpf.Instruction, error) {
 	const kill, allow = unix.SECCOMP_RET_KILL_PROCESS, unix.SECCOMP_RET_ALLOW
 	a := &assembler{jumps: map[int][2]string{}, labels: map[string]int{}}
@@ -124,74 +134,106 @@ func compile(rules []Rule) ([]bpf.Instruction, error) {
 	a.jump(bpf.JumpEqual, unix.AUDIT_ARCH_X86_64, "", "kill")
 	// The numbers of x32 have bit 30 set, so they match no rule.
 	a.emit(bpf.LoadAbsolute{Off: offNr, Size: 4})
-	for i, r := range rules {
-		to := "allow"
-		if len(r.Any) > 0 {
-			to = fmt.Sprint("rule", i)
-		}
-		a.jump(bpf.JumpEqual, r.Nr, to, "")
+	a.jump(bpf.JumpEqual, rules[0].Nr, target(&rules[0]), "")
+	sorted := slices.Clone(rules)
+	slices.SortFunc(sorted, func(x, y Rule) int { return int(x.Nr) - int(y.Nr) })
+	a.search(sorted, 0, lastCall)
+	for i := range rules {
+		a.body(&rules[i])
 	}
 	a.label("kill")
 	a.emit(bpf.RetConstant{Val: kill})
 	a.label("allow")
 	a.emit(bpf.RetConstant{Val: allow})
-	for i, r := range rules {
-		if len(r.Any) == 0 {
-			continue
-		}
-		a.label(fmt.Sprint("rule", i))
-		for _, all := range r.Any {
-			next := a.fresh()
-			for _, c := range all {
-				a.cond(c, next)
-			}
-			a.emit(bpf.RetConstant{Val: allow})
-			a.label(next)
-		}
-		a.emit(bpf.RetConstant{Val: kill})
-	}
 	return a.link()
 }
 
-// cond goes on behind itself if c holds and to the label no otherwise.
-func (a *assembler) cond(c Cond, no string) {
-	lo := uint32(offArgs + 8*c.Arg)
-	word := func(off uint32, mask uint64, v uint32) {
-		if uint32(mask) == 0 {
-			return
-		}
-		a.emit(bpf.LoadAbsolute{Off: off, Size: 4})
-		if uint32(mask) != math.MaxUint32 {
-			a.emit(bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: uint32(mask)})
-		}
-		a.jump(bpf.JumpEqual, v, "", no)
+// body writes the alternatives of r.
+func (a *assembler) body(r *Rule) {
+	if len(r.Any) == 0 {
+		return
 	}
-	switch c.op {
-	case opEqual:
-		word(lo, math.MaxUint64, uint32(c.a))
-		word(lo+4, math.MaxUint64, uint32(c.a>>32))
-	case opMasked:
-		word(lo, c.a, uint32(c.b))
-		word(lo+4, c.a>>32, uint32(c.b>>32))
-	case opRange:
-		a.atLeast(lo, c.a, "", no)
-		a.atLeast(lo, c.b, no, "")
+	a.label(target(r))
+	for i, all := range r.Any {
+		next := "kill"
+		if i < len(r.Any)-1 {
+			next = a.fresh()
+		}
+		for _, c := range all[:len(all)-1] {
+			a.cond(c, "", next)
+		}
+		a.cond(all[len(all)-1], "allow", next)
+		if next != "kill" {
+			a.label(next)
+		}
 	}
 }
 
-// atLeast goes to yes if the argument at offset lo is at least v, else to no.
-func (a *assembler) atLeast(lo uint32, v uint64, yes, no string) {
-	end := a.fresh()
-	or := func(l string) string {
-		if l == "" {
-			return end
-		}
-		return l
+// target is the label of what decides about a rule's call.
+func target(r *Rule) string {
+	if len(r.Any) == 0 {
+		return "allow"
 	}
-	a.emit(bpf.LoadAbsolute{Off: lo + 4, Size: 4})
-	a.jump(bpf.JumpGreaterThan, uint32(v>>32), or(yes), "")
-	a.jump(bpf.JumpEqual, uint32(v>>32), "", or(no))
-	a.emit(bpf.LoadAbsolute{Off: lo, Size: 4})
-	a.jump(bpf.JumpGreaterOrEqual, uint32(v), or(yes), or(no))
-	a.label(end)
+	return fmt.Sprint("rule", r.Nr)
+}
+
+// search finds the number in the accumulator, which lies in [lo, hi), among
+// rules sorted by number.
+func (a *assembler) search(rules []Rule, lo, hi uint32) {
+	if len(rules) == 1 {
+		a.jump(bpf.JumpEqual, rules[0].Nr, target(&rules[0]), "kill")
+		return
+	}
+	best := 1
+	for i := range rules {
+		if i > 0 && away(rules[i].Nr, lo, hi) < away(rules[best].Nr, lo, hi) {
+			best = i
+		}
+	}
+	split, right := rules[best].Nr, a.fresh()
+	a.jump(bpf.JumpGreaterOrEqual, split, right, "")
+	a.search(rules[:best], lo, split)
+	a.label(right)
+	a.search(rules[best:], split, hi)
+}
+
+// away is how far v is from the middle of [lo, hi), doubled.
+func away(v, lo, hi uint32) uint32 {
+	d := int32(2*v) - int32(lo+hi)
+	return uint32(max(d, -d))
+}
+
+// cond goes to yes if c holds and to no otherwise; yes may be "", the next
+// instruction.
+func (a *assembler) cond(c Cond, yes, no string) {
+	lo := uint32(offArgs + 8*c.Arg)
+	hi := lo + 4
+	switch c.op {
+	case opInt:
+		a.word(lo, math.MaxUint32, uint32(c.a), yes, no)
+	case opEqual:
+		a.word(hi, math.MaxUint32, uint32(c.a>>32), "", no)
+		a.word(lo, math.MaxUint32, uint32(c.a), yes, no)
+	case opMasked:
+		a.word(hi, uint32(c.a>>32), uint32(c.b>>32), "", no)
+		a.word(lo, uint32(c.a), uint32(c.b), yes, no)
+	case opRange:
+		a.emit(bpf.LoadAbsolute{Off: hi, Size: 4})
+		if c.a != 0 {
+			a.jump(bpf.JumpGreaterOrEqual, uint32(c.a>>32), "", no)
+		}
+		a.jump(bpf.JumpGreaterOrEqual, uint32(c.b>>32), no, yes)
+	}
+}
+
+// word compares the bits of mask in 32 bits of an argument.
+func (a *assembler) word(off, mask, v uint32, yes, no string) {
+	if mask == 0 && yes == "" {
+		return
+	}
+	a.emit(bpf.LoadAbsolute{Off: off, Size: 4})
+	if mask != math.MaxUint32 {
+		a.emit(bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: mask})
+	}
+	a.jump(bpf.JumpEqual, v, yes, no)
 }

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -58,6 +59,9 @@ func Prepare() error {
 }
 
 func makeJail() (*jail, error) {
+	if err := kernelCan(); err != nil {
+		return nil, err
+	}
 	j := &jail{empty: -1, root: os.Geteuid() == 0, pidNS: true, clone3: true}
 	if err := unix.Pipe2(j.alive[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("process: pipe: %w", err)
@@ -73,6 +77,18 @@ func makeJail() (*jail, error) {
 		j.missing = append(j.missing, "namespaces: "+err.Error())
 	}
 	return j, nil
+}
+
+// kernelCan returns why no image can be launched on this kernel, nil if it can.
+func kernelCan() error {
+	// close_range came with Linux 5.9, as the last of what a launch needs.
+	if err := unix.CloseRange(1<<30, 1<<30, 0); err == unix.ENOSYS {
+		return errors.New("process: the kernel has no close_range(2); Linux 5.9 or newer is needed")
+	}
+	if _, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("process: the kernel has no seccomp: %w", err)
+	}
+	return nil
 }
 
 // unshare makes the namespaces. An error means that there are none.

@@ -24,8 +24,11 @@ type Process struct {
 }
 
 // Start launches an image. A nil error means that the image's first instruction
-// is about to run; the process dies with this one at the latest. An error is a
-// *StepError if a step of the launch failed.
+// is about to run. An error is a *StepError if a step of the launch failed.
+//
+// The image is killed when the thread ends that has launched it, so at the latest
+// with this process. Go ends a thread only when a goroutine ends that is locked to
+// it (runtime.LockOSThread): such a goroutine must not call Start.
 func Start(s Spec) (*Process, error) {
 	if err := check(&s); err != nil {
 		return nil, err
@@ -93,7 +96,7 @@ func launch(s *Spec, j *jail, g *group) (*Process, error) {
 			g.refuse("clone3 is not allowed here")
 		}
 		plan := newPlan(s, j, src, pidNS, clone3)
-		err := onThread(plan)
+		err := plan.launch()
 		runtime.KeepAlive(s)
 		if err == nil {
 			return newProcess(s, j, g, plan)

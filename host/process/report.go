@@ -16,7 +16,7 @@ func (j *jail) reportOf(s *Spec, g *group, p *plan) Report {
 
 	in("seccomp (%d system calls)", s.Filter.Calls())
 	in("no new privileges")
-	in("own session")
+	in("own process group")
 	in("ends with its monitor")
 	in("limits of open files, core size, stack, locked memory")
 	for _, sp := range j.spaces {

@@ -12,7 +12,8 @@ type Rule struct {
 	Why string
 }
 
-// A Cond is a condition on one argument, as the 64-bit value of its register.
+// A Cond is a condition on one argument: on the 64-bit value of its register, or
+// on the lower half for arguments that are an int to the kernel.
 type Cond struct {
 	Arg int
 	op  condOp
@@ -23,10 +24,14 @@ type Cond struct {
 type condOp uint8
 
 const (
-	opEqual condOp = iota
+	opInt condOp = iota
+	opEqual
 	opMasked
 	opRange
 )
+
+// Int wants argument arg, an int to the kernel, to be v.
+func Int(arg int, v uint32) Cond { return Cond{arg, opInt, uint64(v), 0} }
 
 // Equal wants argument arg to be v.
 func Equal(arg int, v uint64) Cond { return Cond{arg, opEqual, v, 0} }
@@ -34,13 +39,21 @@ func Equal(arg int, v uint64) Cond { return Cond{arg, opEqual, v, 0} }
 // Masked wants the bits of mask in argument arg to be those of v.
 func Masked(arg int, mask, v uint64) Cond { return Cond{arg, opMasked, mask, v} }
 
-// Between wants lo <= argument arg < hi.
-func Between(arg int, lo, hi uint64) Cond { return Cond{arg, opRange, lo, hi} }
+// Between wants lo <= argument arg < hi. Both are multiples of 4 GiB, which
+// makes the filter shorter.
+func Between(arg int, lo, hi uint64) Cond {
+	if uint32(lo)|uint32(hi) != 0 {
+		panic(fmt.Sprintf("process: range %#x to %#x of a rule is not in multiples of 4 GiB", lo, hi))
+	}
+	return Cond{arg, opRange, lo, hi}
+}
 
 // Holds evaluates c as the filter does.
 func (c Cond) Holds(args [6]uint64) bool {
 	v := args[c.Arg]
 	switch c.op {
+	case opInt:
+		return uint32(v) == uint32(c.a)
 	case opEqual:
 		return v == c.a
 	case opMasked:
@@ -52,6 +65,8 @@ func (c Cond) Holds(args [6]uint64) bool {
 
 func (c Cond) String() string {
 	switch c.op {
+	case opInt:
+		return fmt.Sprintf("int arg%d == %#x", c.Arg, c.a)
 	case opEqual:
 		return fmt.Sprintf("arg%d == %#x", c.Arg, c.a)
 	case opMasked:

@@ -29,29 +29,26 @@ func ImageRules(a Allow) []Rule {
 	}
 	rules := []Rule{
 		send,
-		{abi.CallPoll, "epoll_pwait", [][]Cond{all(Equal(0, abi.HandlePoll), Equal(4, 0))},
+		{abi.CallPoll, "epoll_pwait", [][]Cond{all(Int(0, abi.HandlePoll), Equal(4, 0))},
 			"wait for readiness and time, on the one epoll instance; the signal mask stays"},
 		{abi.CallRecv, "recvfrom", nil, "data in"},
 		{abi.CallPread, "pread64", nil, "read files that the monitor opened"},
 		{abi.CallPwrite, "pwrite64", nil, "write files that the monitor opened"},
-		{abi.CallAccept, "accept4", [][]Cond{all(Equal(3, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC))},
+		{abi.CallAccept, "accept4", [][]Cond{all(Int(3, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC))},
 			"connections to published ports"},
 		{abi.CallWatch, "epoll_ctl", [][]Cond{
-			all(Equal(0, abi.HandlePoll), Equal(1, unix.EPOLL_CTL_ADD)),
-			all(Equal(0, abi.HandlePoll), Equal(1, unix.EPOLL_CTL_DEL)),
+			all(Int(0, abi.HandlePoll), Int(1, unix.EPOLL_CTL_ADD)),
+			all(Int(0, abi.HandlePoll), Int(1, unix.EPOLL_CTL_DEL)),
 		}, "watch handles, on the one epoll instance"},
 		{abi.CallClose, "close", nil, "give handles back"},
 		{abi.CallMap, "mmap", [][]Cond{
-			all(Between(0, abi.RegionBase, regionEnd), Between(1, 0, abi.RegionMax+1), Equal(2, readWrite), Equal(3, mapAnon)),
-			all(Between(0, abi.RegionBase, regionEnd), Between(1, 0, abi.RegionMax+1), Equal(2, unix.PROT_NONE), Equal(3, mapAnon)),
-			all(Between(0, abi.RegionBase, regionEnd), Equal(2, unix.PROT_READ), Equal(3, unix.MAP_SHARED|unix.MAP_FIXED)),
-			all(Between(0, abi.RegionBase, regionEnd), Equal(2, readWrite), Equal(3, unix.MAP_SHARED|unix.MAP_FIXED)),
-			all(Equal(0, 0), Equal(2, unix.PROT_READ), Equal(3, unix.MAP_SHARED)),
-			all(Equal(0, 0), Equal(2, readWrite), Equal(3, unix.MAP_SHARED)),
+			all(Equal(3, mapAnon), Between(0, abi.RegionBase, regionEnd), Between(1, 0, 2*abi.RegionMax), Masked(2, ^uint64(readWrite), 0)),
+			all(Equal(3, unix.MAP_SHARED|unix.MAP_FIXED), Between(0, abi.RegionBase, regionEnd), Between(1, 0, 2*abi.RegionMax), Masked(2, ^uint64(readWrite), 0)),
+			all(Equal(3, unix.MAP_SHARED), Equal(0, 0), Masked(2, ^uint64(readWrite), 0)),
 		}, "memory inside the region: grow, release; files of volumes; never executable"},
-		{abi.CallRecvmsg, "recvmsg", [][]Cond{all(Equal(0, abi.HandleControl))},
+		{abi.CallRecvmsg, "recvmsg", [][]Cond{all(Int(0, abi.HandleControl))},
 			"replies of the monitor that carry a handle"},
-		{abi.CallSendmsg, "sendmsg", [][]Cond{all(Equal(0, abi.HandleControl))},
+		{abi.CallSendmsg, "sendmsg", [][]Cond{all(Int(0, abi.HandleControl))},
 			"requests to the monitor about a handle that only the image has"},
 		{abi.CallSigreturn, "rt_sigreturn", nil, "the end of a signal handler: faults and the preemption tick"},
 		{abi.CallSigaction, "rt_sigaction", [][]Cond{all(Equal(3, 8))}, "handlers of faults and of the tick, at start"},
@@ -60,13 +57,13 @@ func ImageRules(a Allow) []Rule {
 	}
 	if a.Clock {
 		rules = append(rules, Rule{abi.CallClock, "clock_gettime", [][]Cond{
-			all(Equal(0, unix.CLOCK_REALTIME)), all(Equal(0, unix.CLOCK_MONOTONIC)),
+			all(Int(0, unix.CLOCK_REALTIME)), all(Int(0, unix.CLOCK_MONOTONIC)),
 		}, "the time, where the kernel cannot tell it without a call"})
 	}
 	if a.Fork {
 		rules = append(rules,
 			Rule{abi.CallFork, "clone", [][]Cond{all(Equal(0, uint64(unix.SIGCHLD)), Equal(1, 0))}, "fork, and no other clone"},
-			Rule{abi.CallItimer, "setitimer", [][]Cond{all(Equal(0, uint64(unix.ITIMER_PROF)))}, "the tick of a forked pVM: timers are not inherited"})
+			Rule{abi.CallItimer, "setitimer", [][]Cond{all(Int(0, uint32(unix.ITIMER_PROF)))}, "the tick of a forked pVM: timers are not inherited"})
 	}
 	return rules
 }
@@ -76,7 +73,7 @@ func ImageRules(a Allow) []Rule {
 // registers of an image are cleared, its memory is new, and a wrong guess ends it.)
 func execRule(secret uint64) Rule {
 	return Rule{unix.SYS_EXECVEAT, "execveat",
-		[][]Cond{all(Equal(4, unix.AT_EMPTY_PATH), Equal(5, secret))},
+		[][]Cond{all(Int(4, unix.AT_EMPTY_PATH), Equal(5, secret))},
 		"becoming the image: carries a secret of the launcher, so never again"}
 }
 

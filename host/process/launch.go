@@ -1,37 +1,13 @@
 package process
 
 import (
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// The kernel tells "the parent died" when the thread that made a process ends,
-// and Go ends a thread when a goroutine that is locked to it ends. So all
-// launches are made by one thread that never ends before the process does. It
-// also makes them one at a time, which dropUser needs.
-var launcher = sync.OnceValue(func() chan<- request {
-	c := make(chan request)
-	go func() {
-		runtime.LockOSThread()
-		for r := range c {
-			r.done <- r.plan.launch()
-		}
-	}()
-	return c
-})
-
-type request struct {
-	plan *plan
-	done chan error
-}
-
-func onThread(p *plan) error {
-	r := request{p, make(chan error, 1)}
-	launcher() <- r
-	return <-r.done
-}
+// one makes launches that drop the user of root one at a time.
+var one sync.Mutex
 
 // launch runs the plan. On an error nothing of it is left.
 func (p *plan) launch() error {
@@ -40,6 +16,8 @@ func (p *plan) launch() error {
 	// look into it. Afterwards it is as it was.
 	dumpable := -1
 	if p.drop != nil {
+		one.Lock() // a second child may still share memory when this one no longer does
+		defer one.Unlock()
 		dumpable, _ = unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	}
 	pid, err := p.run(&p.fail)
