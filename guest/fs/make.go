@@ -33,6 +33,9 @@ func (t *Tree) vacant(p place, slash bool) linux.Errno {
 func (t *Tree) vacantMounted(p place, slash bool) linux.Errno {
 	switch {
 	case p.kind != lastName || p.rel == "":
+		if e := mustBeDir(p); e != 0 {
+			return e
+		}
 		return linux.EEXIST
 	case p.slash && !slash:
 		var st linux.Stat
@@ -215,8 +218,17 @@ func (t *Tree) Link(fbase place, from string, tbase place, to string, followFrom
 		if p.mnt == nil {
 			return t.link(p, q)
 		}
+		if followFrom && !p.slow {
+			continue // the file system links what is at the path, link or not
+		}
 		t.mu.Unlock()
-		if e = t.vacantMounted(q, false); e == 0 {
+		e = t.vacantMounted(q, false)
+		if e == 0 && p.slash {
+			if e = mustBeDir(p); e == 0 {
+				e = linux.EPERM
+			}
+		}
+		if e == 0 {
 			e = p.mnt.fs.Link(p.rel, q.rel)
 		}
 		t.mu.Lock()

@@ -126,7 +126,7 @@ func (t *Tree) walk(base place, path string, w how) (place, linux.Errno) {
 		rest = more
 		if target == "" {
 			if last {
-				cur.slash = more != ""
+				cur.slash = more != "" || cur.mnt != nil && cur.kind == lastDot
 				return cur, 0
 			}
 			continue

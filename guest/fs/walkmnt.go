@@ -28,6 +28,7 @@ func (p place) beneath(path string) place {
 		path = more
 	}
 	q.rel = string(b)
+	q.slash = q.slash || q.kind == lastDot
 	return q
 }
 
