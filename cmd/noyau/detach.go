@@ -93,7 +93,7 @@ func backgroundMonitor(id string) error {
 	if err := dropInherited(imageFD); err != nil {
 		return err
 	}
-	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	catch(unix.SIGHUP, unix.SIGPIPE)
 	ready := os.NewFile(readyFD, "ready")
 	defer ready.Close()
 	s, err := startDetached(id)

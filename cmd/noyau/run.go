@@ -149,6 +149,7 @@ func foreground(d *state.Dir, e *state.Entry, c monitor.Config) error {
 		}
 	}
 	signals := notify(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+	catch(unix.SIGPIPE) // a reader that goes away is the app's affair
 	s, err := startSession(c, d, e)
 	if err != nil {
 		return startError(err)
@@ -187,6 +188,10 @@ func notify(sigs ...os.Signal) chan os.Signal {
 	}
 	return c
 }
+
+// catch makes signals harmless to us. What we start has them by default again,
+// which it would not if we ignored them.
+func catch(sigs ...os.Signal) { signal.Notify(make(chan os.Signal, 1), sigs...) }
 
 // forward delivers our signals to the app. A third SIGINT kills it: by then it
 // has had its chances.

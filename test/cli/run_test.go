@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -197,6 +198,31 @@ func TestSignals(t *testing.T) {
 				t.Errorf("exit code %d, want %d; output %s", got, tt.code, out)
 			}
 		})
+	}
+}
+
+// A reader of our output that goes away is a broken pipe to the app, which ends
+// as a process does; we stay to clean up.
+func TestBrokenPipe(t *testing.T) {
+	u := newUser(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := u.cmd("run", probe, "lines", "1000000")
+	c.Stdout = w
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	io.ReadFull(r, make([]byte, 100))
+	r.Close()
+	c.Wait()
+	if got := c.ProcessState.ExitCode(); got != 141 && got != 1 {
+		t.Errorf("exit code %d (%v), want that of the app: 141, or 1 of its own", got, c.ProcessState)
+	}
+	if left, _ := os.ReadDir(filepath.Join(u.dir, "state/noyau/pvms")); len(left) != 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 
