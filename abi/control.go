@@ -35,9 +35,9 @@ const (
 	OpConnect = 2 // payload Addr remote [, Addr local]; A=protocol. Reply when connected: Handle; payload: local Addr. UDP: a connected socket
 	OpUDP     = 3 // an unconnected UDP socket; payload Addr local (port 0: any). Reply: Handle; payload: Addr bound
 	OpSendTo  = 4 // UDP datagram to an address, checked by policy; Handle; payload: Addr, then the data
-	OpSockopt = 5 // Handle, or the socket beside the message (process); A=level, B=name, C=value, D: 0 get, 1 set; get: reply A=value
+	OpSockopt = 5 // Handle, or the socket beside the message (process); A=level, B=name, C=value, D: 0 get, 1 set; get: reply A=value. SO_LINGER: l_onoff in the low 32 bits, l_linger in the high
 	OpShut    = 6 // shutdown; Handle or socket beside; A=how
-	OpDrop    = 7 // the pVM has closed its side of Handle; no reply
+	OpDrop    = 7 // the pVM has closed its side of Handle; no reply. Handle 0: it gives up the request whose ID is A, which is then answered soon, with EINTR unless it is done
 
 	// Files.
 	OpOpen     = 20 // A=volume, B=flags (O_*), C=mode; path. Reply: Handle; payload: Stat

@@ -18,6 +18,8 @@ type Rule struct {
 	Proto  string // "tcp", "udp" or "": both
 }
 
+const ownLoopback = "that is the pVM's own loopback, which needs no rule; the host's is 10.0.2.2"
+
 // ParseRule reads a rule. An IPv6 address with a port stands in brackets.
 func ParseRule(s string) (Rule, error) {
 	bad := func(why string) (Rule, error) {
@@ -56,16 +58,24 @@ func ParseRule(s string) (Rule, error) {
 	} else if strings.HasSuffix(rest, ":") {
 		return bad("the port is empty")
 	}
-	if p, err := netip.ParsePrefix(host); err == nil {
-		r.Prefix = p.Masked()
-		return r, nil
+	p, err := netip.ParsePrefix(host)
+	if err != nil {
+		var a netip.Addr
+		if a, err = netip.ParseAddr(host); err == nil {
+			a = a.WithZone("").Unmap()
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
 	}
-	if a, err := netip.ParseAddr(host); err == nil {
-		a = a.WithZone("").Unmap()
-		r.Prefix = netip.PrefixFrom(a, a.BitLen())
+	if err == nil {
+		if r.Prefix = p.Masked(); r.Prefix.Addr().IsLoopback() {
+			return bad(ownLoopback)
+		}
 		return r, nil
 	}
 	name := CanonicalName(host)
+	if name == "localhost" {
+		return bad(ownLoopback)
+	}
 	if !validName(strings.TrimPrefix(name, "*.")) {
 		return bad(fmt.Sprintf("%q is neither an address nor a host name", host))
 	}
