@@ -47,8 +47,24 @@ func (b *Bench) program(name string) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("image of %s: %w\n%s", pkg, err, errs.Bytes())
 	}
+	// Pages of a file that is not on disk yet would count as dirty memory of
+	// whoever has mapped them.
+	for _, file := range []string{p.Native, p.Image} {
+		if err := syncFile(file); err != nil {
+			return nil, err
+		}
+	}
 	b.programs[name] = p
 	return p, nil
+}
+
+func syncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 // noyau builds the command, once.
