@@ -1,6 +1,8 @@
 package vm
 
 import (
+	"golang.org/x/sys/unix"
+
 	"noyau.dev/host/process"
 	"noyau.dev/host/vm/runner"
 )
@@ -21,6 +23,8 @@ func Rules(netOut bool) []process.Rule {
 		case !again:
 			at[c.Nr] = len(rules)
 			rules = append(rules, r)
+		case c.Nr == unix.SYS_IOCTL:
+			rules[i] = r // the wider one
 		case len(r.Any) == 0 || len(rules[i].Any) == 0:
 			rules[i].Any = nil
 		default:

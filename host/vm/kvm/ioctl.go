@@ -24,14 +24,8 @@ const (
 	reqSetAttr  = 0x4018AEE1
 )
 
-// SetupRequests are the ioctl requests made before the guest's first
-// instruction; RunRequests are those made afterwards. A sandbox around the
-// runner allows exactly these.
-var (
-	SetupRequests = []uint32{
-		reqAPIVersion, reqCreateVM, reqCheckExtension, reqVCPUMapSize, reqSupportedCPUID,
-		reqCreateVCPU, reqSetMemory, reqSetSregs, reqGetMSRs, reqSetMSRs, reqSetCPUID, reqSetXCRs,
-		reqGetSregs, reqGetXSave, reqSetAttr, reqTSCKHz,
-	}
-	RunRequests = []uint32{reqRun, reqGetSregs, reqGetXSave, reqSetXSave, reqSetMemory, reqGetMSRs}
-)
+// RequestType is the byte that all these requests have in common (bits 8–15).
+// RunRequests are those that are made while a guest runs.
+const RequestType = 0xAE00
+
+var RunRequests = []uint32{reqRun, reqGetSregs, reqGetXSave, reqSetXSave, reqSetMemory}

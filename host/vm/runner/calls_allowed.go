@@ -71,7 +71,7 @@ func Calls(netOut bool) []Call {
 // down. The guest does not run yet.
 func StartCalls() []Call {
 	return []Call{
-		{unix.SYS_IOCTL, "ioctl", 1, ^uint32(0), kvm.SetupRequests, "make the virtual machine"},
+		{unix.SYS_IOCTL, "ioctl", 1, 0xff00, []uint32{kvm.RequestType}, "make the virtual machine: requests of KVM's type"},
 		free(unix.SYS_MMAP, "mmap", "memory and the image"),
 		free(unix.SYS_MPROTECT, "mprotect", "memory"),
 		free(unix.SYS_MADVISE, "madvise", "memory"),
@@ -86,7 +86,7 @@ func StartCalls() []Call {
 		free(unix.SYS_OPENAT, "openat", "Go runtime: the size of large pages; there is no file system"),
 		free(unix.SYS_READ, "read", "Go runtime: likewise"),
 		free(unix.SYS_PRLIMIT64, "prlimit64", "Go runtime: limit of descriptors"),
-		free(unix.SYS_PRCTL, "prctl", "Go runtime: names of memory"),
+		free(unix.SYS_PRCTL, "prctl", "no_new_privs; Go runtime: names of memory"),
 		free(unix.SYS_EPOLL_CREATE1, "epoll_create1", "Go runtime: its poller"),
 		free(unix.SYS_EVENTFD2, "eventfd2", "Go runtime: likewise"),
 		free(unix.SYS_READLINKAT, "readlinkat", "Go's package os: its own path; there is no file system"),
