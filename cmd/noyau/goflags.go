@@ -23,7 +23,7 @@ var goBuildFlags = []goFlag{
 	{"modfile", "another go.mod `file`", false},
 	{"overlay", "overlay `file`", false},
 	{"pgo", "profile `file` for profile-guided optimization", false},
-	{"buildvcs", "stamp version control information: true, false or auto", false},
+	{"buildvcs", "stamp version control information: `when`, true, false or auto", false},
 	{"trimpath", "remove file system paths from the image", true},
 	{"race", "not supported: needs threads", true},
 	{"msan", "not supported", true},

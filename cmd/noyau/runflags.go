@@ -31,8 +31,8 @@ type runFlags struct {
 
 func (f *runFlags) add(fs *pflag.FlagSet) {
 	fs.SortFlags = false
-	fs.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a port: `[ip:]host:guest[/udp]`")
-	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "show a host directory to the app: `host:guest[:ro]`")
+	fs.StringArrayVarP(&f.publish, "publish", "p", nil, "publish a port, `[ip:]host:guest[/udp]`, or guest for one that the host chooses")
+	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "show a host directory to the app, `host:guest[:ro]`")
 	fs.StringArrayVarP(&f.env, "env", "e", nil, "set an environment variable: `NAME=value`, or NAME to take it from here")
 	fs.StringArrayVar(&f.envFiles, "env-file", nil, "read environment variables from a `file`")
 	fs.StringVarP(&f.memory, "memory", "m", "", "memory limit in `bytes`, or with k, m, g")
@@ -40,14 +40,14 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the id")
 	fs.BoolVar(&f.remove, "rm", false, "remove the pVM when it ends (with -d; others are always removed)")
 	fs.StringVarP(&f.dir, "workdir", "w", "", "working `directory` of the app")
-	fs.StringVar(&f.isolation, "isolation", "auto", "process, vm or auto")
+	fs.StringVar(&f.isolation, "isolation", "auto", "`kind` of isolation: process, vm or auto")
 	fs.BoolVar(&f.trace, "trace", false, "print the app's system calls")
 	fs.StringVar(&f.net, "net", "default", "network `policy`: default, none, host-loopback, unrestricted")
-	fs.StringArrayVar(&f.allowOut, "allow-out", nil, "connect nowhere but to `host|ip|cidr[:port][/proto]`")
+	fs.StringArrayVar(&f.allowOut, "allow-out", nil, "connect only to `place`s: host|ip|cidr[:port][/tcp|/udp]")
 	fs.StringVar(&f.hostname, "hostname", "", "host `name` that the app sees")
 	fs.StringVarP(&f.user, "user", "u", "", "user that the app believes to be: `uid[:gid]`")
 	fs.StringArrayVar(&f.ulimits, "ulimit", nil, "resource limit that the app sees: `name=soft[:hard]`")
-	fs.IntVar(&f.pids, "pids-limit", 0, "most processes of the pVM and its forks")
+	fs.IntVar(&f.pids, "pids-limit", 0, "largest `number` of processes of the pVM and its forks")
 	fs.StringVar(&f.stopSignal, "stop-signal", "SIGTERM", "`signal` that noyau stop sends")
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 10, "`seconds` that noyau stop waits before it kills")
 	fs.StringArrayVar(&f.options, "isolation-opt", nil, "`name=value` for the isolation")

@@ -54,6 +54,7 @@ func newKill() *cobra.Command {
 				return err
 			}
 			return each(args, func(_ *state.Dir, e *state.Entry) error {
+				settle(e)
 				if !e.Alive() {
 					return notRunning(e)
 				}
@@ -172,9 +173,20 @@ func each(refs []string, f func(*state.Dir, *state.Entry) error) error {
 // pVM is killed, and the pVM with it.
 const monitorGrace = 10 * time.Second
 
+// settle waits while the pVM is being started: there is nobody to talk to yet.
+func settle(e *state.Entry) {
+	for end := time.Now().Add(monitorGrace); e.Status.Phase == state.Created && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+		if e.Refresh() != nil {
+			return
+		}
+	}
+}
+
 // stop ends a pVM and returns when this is on record. One that has ended is no
 // error.
 func stop(e *state.Entry, timeout time.Duration) error {
+	settle(e)
 	if !e.Alive() {
 		return nil
 	}
