@@ -194,7 +194,7 @@ func TestPublished(t *testing.T) {
 // TestPublishedQueue waits for connections of the host in a blocking accept,
 // which goes through the wait queue.
 func TestPublishedQueue(t *testing.T) {
-	l, _ := listenConn(t, inet(linux.AF_INET, "0.0.0.0", 8080), 10)
+	l, _ := listenConn(t, inet(linux.AF_INET, "0.0.0.0", 8080), 400)
 	d, _ := kernel.Get(l.fd)
 	d.SetFlags(0)
 	defer d.Put()
