@@ -110,6 +110,14 @@ func (t *Tree) walk(base place, path string, w how) (place, linux.Errno) {
 		}
 		name, more := rest[:j], rest[j:]
 		last := onlySlashes(more)
+		if t.quick(&cur, name, last, more != "") {
+			if last {
+				cur.slash = more != ""
+				return cur, 0
+			}
+			rest = more
+			continue
+		}
 		var target string
 		var e linux.Errno
 		if cur.mnt != nil {
@@ -142,6 +150,28 @@ func (t *Tree) walk(base place, path string, w how) (place, linux.Errno) {
 		}
 		rest = target + rest
 	}
+}
+
+// quick takes one component in place, if it is the usual one: the name of a
+// plain directory or file of the in-memory tree. Else it changes nothing.
+func (t *Tree) quick(cur *place, name string, last, slash bool) bool {
+	if cur.mnt != nil {
+		return false
+	}
+	d := cur.ino
+	if d.dyn != nil || t.cred.uid != 0 {
+		return false
+	}
+	e := d.dir.byName[name]
+	if e == nil {
+		return false
+	}
+	n := e.ino
+	if n.mnt != nil || n.dir == nil && (!last || slash || n.isLink()) {
+		return false
+	}
+	cur.ino, cur.ent, cur.dir, cur.name, cur.kind = n, e, d, name, lastName
+	return true
 }
 
 // step takes one component from cur, a directory of the in-memory tree. If
