@@ -70,6 +70,13 @@ func Create(dev int) (*VM, error) {
 	return v, nil
 }
 
+// Detached returns a VM without KVM behind it, for tests of what surrounds one: it
+// keeps registers and takes memory, and cannot run.
+func Detached() *VM {
+	r := new(run)
+	return &VM{dev: -1, vm: -1, vcpu: -1, run: r}
+}
+
 // Close ends the VM. The descriptor of /dev/kvm stays open.
 func (v *VM) Close() {
 	unix.Munmap(v.mapped)
@@ -83,6 +90,9 @@ func (v *VM) Descriptors() (vm, vcpu int) { return v.vm, v.vcpu }
 // SetMemory makes mem the guest-physical memory at gpa, as memory slot number
 // slot. mem is page aligned and must stay mapped.
 func (v *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
+	if v.vm < 0 {
+		return nil
+	}
 	r := struct {
 		slot, flags uint32
 		gpa, size   uint64
@@ -153,6 +163,9 @@ func (v *VM) SetSregs(s *Sregs) {
 
 // XSave reads the extended state.
 func (v *VM) XSave(x *XSave) error {
+	if v.vcpu < 0 {
+		return nil
+	}
 	if _, e := ioctl(v.vcpu, reqGetXSave, uintptr(unsafe.Pointer(x))); e != 0 {
 		return fmt.Errorf("kvm: get extended state: %w", e)
 	}
@@ -161,6 +174,9 @@ func (v *VM) XSave(x *XSave) error {
 
 // SetXSave sets the extended state; KVM refuses an image that is malformed.
 func (v *VM) SetXSave(x *XSave) error {
+	if v.vcpu < 0 {
+		return nil
+	}
 	if _, e := ioctl(v.vcpu, reqSetXSave, uintptr(unsafe.Pointer(x))); e != 0 {
 		return fmt.Errorf("kvm: set extended state: %w", e)
 	}

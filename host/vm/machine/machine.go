@@ -42,6 +42,12 @@ func New(dev int) (*Machine, error) {
 	return m, nil
 }
 
+// Detached returns a machine that cannot run, for tests of what surrounds one.
+func Detached() (*Machine, error) {
+	m := &Machine{VM: kvm.Detached(), XCR0: 7, XSize: 832}
+	return m, m.initSystem(m.VM)
+}
+
 func (m *Machine) init() error {
 	if err := m.initSystem(m.VM); err != nil {
 		return err

@@ -48,7 +48,7 @@ func (r *Runner) do(c *call) uint64 {
 			return fail(unix.EBADF)
 		}
 		r.handles.remove(c.a1)
-		return raw(unix.SYS_CLOSE, uintptr(c.a1), 0, 0, 0, 0, 0)
+		return r.sys(unix.SYS_CLOSE, uintptr(c.a1), 0, 0, 0, 0, 0)
 	case abi.CallWatch:
 		return r.watch(c)
 	case abi.CallPoll, abi.CallPoll2:
@@ -79,7 +79,7 @@ func (r *Runner) recv(c *call) uint64 {
 	}
 	flags := uintptr(uint32(c.a4)) | unix.MSG_DONTWAIT
 	if c.a5 == 0 {
-		return raw(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
+		return r.sys(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
 	}
 	lenp := r.m.Bytes(machine.Addr(c.a6), 4, true)
 	if lenp == nil {
@@ -90,7 +90,7 @@ func (r *Runner) recv(c *call) uint64 {
 	if to == nil {
 		return fail(unix.EFAULT)
 	}
-	v := raw(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, ptrOf(&r.sockaddr), ptrOf(&r.socklen))
+	v := r.sys(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, ptrOf(&r.sockaddr), ptrOf(&r.socklen))
 	r.putAddr(v, to, lenp)
 	return v
 }
@@ -119,7 +119,7 @@ func (r *Runner) send(c *call) uint64 {
 	}
 	flags := uintptr(uint32(c.a4)) | unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	if c.a5 == 0 {
-		return raw(unix.SYS_SENDTO, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
+		return r.sys(unix.SYS_SENDTO, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
 	}
 	if r.boot.Flags&abi.BootNetOut == 0 {
 		return fail(unix.EACCES)
@@ -129,7 +129,7 @@ func (r *Runner) send(c *call) uint64 {
 		return fail(unix.EFAULT)
 	}
 	n := copy(r.sockaddr[:], to)
-	return raw(unix.SYS_SENDTO, uintptr(c.a1), addr(b), uintptr(len(b)), flags, ptrOf(&r.sockaddr), uintptr(n))
+	return r.sys(unix.SYS_SENDTO, uintptr(c.a1), addr(b), uintptr(len(b)), flags, ptrOf(&r.sockaddr), uintptr(n))
 }
 
 func (r *Runner) file(c *call) uint64 {
@@ -141,11 +141,7 @@ func (r *Runner) file(c *call) uint64 {
 		return fail(unix.EFAULT)
 	}
 	// Disks block: the Go runtime must know.
-	n, _, e := unix.Syscall6(uintptr(c.nr), uintptr(c.a1), addr(b), uintptr(len(b)), uintptr(c.a4), 0, 0)
-	if e != 0 {
-		return fail(e)
-	}
-	return uint64(n)
+	return r.block(uintptr(c.nr), uintptr(c.a1), addr(b), uintptr(len(b)), uintptr(c.a4), 0, 0)
 }
 
 func (r *Runner) accept(c *call) uint64 {
@@ -162,9 +158,9 @@ func (r *Runner) accept(c *call) uint64 {
 		}
 	}
 	r.socklen = maxAddr
-	v := raw(unix.SYS_ACCEPT4, uintptr(c.a1), ptrOf(&r.sockaddr), ptrOf(&r.socklen), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	v := r.sys(unix.SYS_ACCEPT4, uintptr(c.a1), ptrOf(&r.sockaddr), ptrOf(&r.socklen), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 	if int64(v) >= 0 && !r.handles.add(v) {
-		unix.Close(int(v))
+		r.sys(unix.SYS_CLOSE, uintptr(v), 0, 0, 0, 0, 0)
 		return fail(unix.EMFILE)
 	}
 	if to != nil {
@@ -178,14 +174,14 @@ func (r *Runner) watch(c *call) uint64 {
 		return fail(unix.EBADF)
 	}
 	if c.a2 == unix.EPOLL_CTL_DEL {
-		return raw(unix.SYS_EPOLL_CTL, uintptr(c.a1), unix.EPOLL_CTL_DEL, uintptr(c.a3), ptrOf(&r.event), 0, 0)
+		return r.sys(unix.SYS_EPOLL_CTL, uintptr(c.a1), unix.EPOLL_CTL_DEL, uintptr(c.a3), ptrOf(&r.event), 0, 0)
 	}
 	b := r.m.Bytes(machine.Addr(c.a4), 12, false)
 	if b == nil {
 		return fail(unix.EFAULT)
 	}
 	copy(r.event[:], b)
-	return raw(unix.SYS_EPOLL_CTL, uintptr(c.a1), uintptr(c.a2), uintptr(c.a3), ptrOf(&r.event), 0, 0)
+	return r.sys(unix.SYS_EPOLL_CTL, uintptr(c.a1), uintptr(c.a2), uintptr(c.a3), ptrOf(&r.event), 0, 0)
 }
 
 // mmap grows the region or releases a part of it. Maps of files do not exist

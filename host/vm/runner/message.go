@@ -80,9 +80,9 @@ func (r *Runner) message(c *call) uint64 {
 				return fail(unix.EINVAL)
 			}
 		}
-		return raw(unix.SYS_SENDMSG, abi.HandleControl, ptrOf(&r.msg), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0, 0)
+		return r.sys(unix.SYS_SENDMSG, abi.HandleControl, ptrOf(&r.msg), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0, 0)
 	}
-	res := raw(unix.SYS_RECVMSG, abi.HandleControl, ptrOf(&r.msg), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC, 0, 0, 0)
+	res := r.sys(unix.SYS_RECVMSG, abi.HandleControl, ptrOf(&r.msg), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC, 0, 0, 0)
 	if int64(res) >= 0 {
 		if !r.receive() {
 			return fail(unix.EMFILE)

@@ -62,7 +62,7 @@ func (r *Runner) poll(c *call) uint64 {
 }
 
 func (r *Runner) ask(b []byte) uint64 {
-	return raw(unix.SYS_EPOLL_PWAIT, abi.HandlePoll, addr(b), uintptr(len(b)/12), 0, 0, 8)
+	return r.sys(unix.SYS_EPOLL_PWAIT, abi.HandlePoll, addr(b), uintptr(len(b)/12), 0, 0, 8)
 }
 
 func (r *Runner) sleep(b []byte, begin, wait int64) uint64 {
@@ -72,11 +72,7 @@ func (r *Runner) sleep(b []byte, begin, wait int64) uint64 {
 		r.timeout = unix.NsecToTimespec(left)
 		ts = ptrOf(&r.timeout)
 	}
-	n, _, e := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, abi.HandlePoll, addr(b), uintptr(len(b)/12), ts, 0, 8)
-	if e != 0 {
-		return fail(e)
-	}
-	return uint64(n)
+	return r.block(unix.SYS_EPOLL_PWAIT2, abi.HandlePoll, addr(b), uintptr(len(b)/12), ts, 0, 8)
 }
 
 // adapt sets how long the next wait asks before it sleeps.

@@ -43,13 +43,15 @@ type Counts struct {
 
 // Runner is one guest. All its methods are for one thread.
 type Runner struct {
-	m       *machine.Machine
-	boot    abi.BootHeader
-	handles handles
-	sig     signals
-	clock   clock
-	Timing  Timing
-	Counts  Counts
+	m *machine.Machine
+	// How system calls are made; tests look at them instead.
+	sys, block func(nr, a1, a2, a3, a4, a5, a6 uintptr) uint64
+	boot       abi.BootHeader
+	handles    handles
+	sig        signals
+	clock      clock
+	Timing     Timing
+	Counts     Counts
 
 	tick, lastTick int64 // ns
 	spin, spinMax  int64 // ns
@@ -73,7 +75,7 @@ type End struct {
 
 // New makes a Runner around a machine that is ready but for the image.
 func New(m *machine.Machine, cfg *Config) (*Runner, error) {
-	r := &Runner{m: m, handles: newHandles(cfg.Handles), spinMax: cfg.SpinMax}
+	r := &Runner{m: m, sys: raw, block: blocking, handles: newHandles(cfg.Handles), spinMax: cfg.SpinMax}
 	r.sig.xsave = new(kvm.XSave)
 	var b [abi.BootSize]byte
 	if n, err := unix.Pread(abi.HandleBoot, b[:], 0); err != nil || n != len(b) || !r.boot.Take(b[:]) {
