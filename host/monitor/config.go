@@ -11,6 +11,7 @@
 package monitor
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -133,4 +134,9 @@ type Info struct {
 type Port struct {
 	Publish
 	Host string // "ip:port"
+}
+
+// String is "host address->guest port/protocol", as docker shows ports.
+func (p Port) String() string {
+	return fmt.Sprintf("%s->%d/%s", p.Host, p.GuestPort, p.Proto())
 }

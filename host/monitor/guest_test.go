@@ -215,6 +215,20 @@ func guestMain(what string) {
 	case "sigsys":
 		// Go's runtime would catch it.
 		panic(unix.Exec("/bin/sh", []string{"sh", "-c", "kill -SYS $$"}, nil))
+	case "terminal":
+		m, b, _ := request(abi.Msg{Op: abi.OpTermGet, A: 0}, nil)
+		if m.Errno != 0 {
+			panic(unix.Errno(m.Errno))
+		}
+		b[12] &^= unix.ECHO
+		if m, _, _ := request(abi.Msg{Op: abi.OpTermSet, A: 0, B: unix.TCSETS}, b); m.Errno != 0 {
+			panic(unix.Errno(m.Errno))
+		}
+		m, _, _ = request(abi.Msg{Op: abi.OpTermGet, A: 1}, nil)
+		fmt.Print("quiet ", unix.Errno(m.Errno) == unix.ENOTTY, readBoot().Head.Flags)
+		for {
+			message()
+		}
 	case "file":
 		m, _, fd := request(abi.Msg{Op: abi.OpOpen, B: unix.O_CREAT | unix.O_RDWR, C: 0o640}, abi.AppendString(nil, "note"))
 		if m.Errno != 0 {

@@ -19,6 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"noyau.dev/abi"
+	"noyau.dev/host/tty"
+	"noyau.dev/host/tty/ttytest"
 )
 
 // guest is the configuration of a pVM that does what.
@@ -249,6 +251,28 @@ func TestKill(t *testing.T) {
 	}
 	if e := run(t, guest("sigsys")).Wait(); e.Code != 159 || !strings.Contains(e.Reason, "forbidden system call") {
 		t.Errorf("%+v", e)
+	}
+}
+
+// The app may change the terminal; its end changes it back.
+func TestTerminal(t *testing.T) {
+	_, term := ttytest.Open(t)
+	before, err := tty.Get(term)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := guest("terminal")
+	var out output
+	c.Stdout, c.Terminal.In = &out, term
+	i := run(t, c)
+	out.wait(t, "quiet true "+itoa(abi.BootTTY0))
+	if now, _ := tty.Get(term); now == before {
+		t.Error("the app's change did not reach the terminal")
+	}
+	i.Kill()
+	i.Wait()
+	if now, _ := tty.Get(term); now != before {
+		t.Error("the terminal was not restored")
 	}
 }
 
