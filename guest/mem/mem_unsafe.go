@@ -1,0 +1,7 @@
+package mem
+
+import "unsafe"
+
+func bytesAt(addr, n uintptr) []byte {
+	return unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&addr))), n)
+}
