@@ -13,6 +13,7 @@ type dirent struct {
 	name   string
 	ino    *inode
 	parent *inode // nil once removed
+	was    *inode // the parent that it was removed from
 	seq    int64  // position in the parent's order
 }
 
@@ -61,7 +62,7 @@ func (t *Tree) remove(e *dirent) {
 	dir := e.parent
 	d := dir.dir
 	delete(d.byName, e.name)
-	e.parent = nil
+	e.parent, e.was = nil, dir
 	if e.ino.isDir() {
 		dir.nlink--
 	}
@@ -130,15 +131,16 @@ func (t *Tree) pathOf(e *dirent) string {
 	n := 0
 	deleted := false
 	for e != nil {
-		if e.parent == nil {
-			deleted = true
-		}
 		parts = append(parts, e.name)
 		n += len(e.name) + 1
-		if e.parent == nil {
-			break
+		dir := e.parent
+		if dir == nil {
+			deleted = true
+			if dir = e.was; dir == nil {
+				break // a memfd
+			}
 		}
-		e = e.parent.dir.self
+		e = dir.dir.self
 	}
 	if len(parts) == 0 {
 		return "/"
