@@ -27,7 +27,7 @@ type progress struct {
 // missing are the words of the go command for a package that does not exist.
 var missing = []string{
 	"is not in std", "no required module provides package", "cannot find module providing package", "cannot find package",
-	"directory not found", "unknown revision", "no matching versions", "malformed import path", "no Go files in",
+	"directory not found", "unknown revision", "no matching versions", "malformed import path", "no Go files in", "does not contain package",
 }
 
 // sawMissing reports whether the output says that a package does not exist.

@@ -228,3 +228,11 @@ func TestBrokenPipe(t *testing.T) {
 
 // squash lets text be compared without regard to line ends.
 func squash(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// The README's first command.
+func TestHelloExample(t *testing.T) {
+	u := newUser(t)
+	if got := u.ok("run", "--hostname", "box", "../../examples/hello", "Ada"); !strings.HasPrefix(got, "Hello, Ada! I am process 1 on box, built with go1.") {
+		t.Errorf("got %q", got)
+	}
+}
