@@ -23,8 +23,8 @@ func Registered(nr int) Call { return calls[nr] }
 // Tracer, if not nil, is told of each call when it begins, and then when it
 // ends. Set before the app runs.
 var Tracer interface {
-	Enter(nr uintptr, a Args) any
-	Exit(token any, nr uintptr, a Args, r uintptr, e linux.Errno)
+	Enter(nr uintptr, a Args)
+	Exit(nr uintptr, a Args, r uintptr, e linux.Errno)
 }
 
 // Syscall is where every system call of the app ends. Results are as the
@@ -45,15 +45,16 @@ func Syscall(nr, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, errno linux.Er
 
 func unknown(nr uintptr, a Args) (uintptr, uintptr, linux.Errno) {
 	if Tracer != nil {
-		Tracer.Exit(Tracer.Enter(nr, a), nr, a, 0, linux.ENOSYS)
+		Tracer.Enter(nr, a)
+		Tracer.Exit(nr, a, 0, linux.ENOSYS)
 	}
 	return ^uintptr(0), 0, linux.ENOSYS
 }
 
 func traced(nr uintptr, a Args) (uintptr, uintptr, linux.Errno) {
-	t := Tracer.Enter(nr, a)
+	Tracer.Enter(nr, a)
 	r, e := calls[nr](a)
-	Tracer.Exit(t, nr, a, r, e)
+	Tracer.Exit(nr, a, r, e)
 	if e != 0 {
 		r = ^uintptr(0)
 	}
