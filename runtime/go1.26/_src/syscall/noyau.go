@@ -7,7 +7,9 @@ import (
 	_ "internal/noyau/event"
 	_ "internal/noyau/fs"
 	"internal/noyau/kernel"
+	_ "internal/noyau/mem"
 	_ "internal/noyau/proc"
+	_ "internal/noyau/trace"
 	"unsafe"
 )
 
