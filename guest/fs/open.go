@@ -167,16 +167,18 @@ func (t *Tree) openAt(p place, flags, mode uint32) (kernel.File, linux.Errno) {
 		defer t.mu.Lock()
 		return t.openDynamic(p, flags)
 	}
+	f := t.newMemFile(p, flags)
 	if flags&linux.O_TRUNC != 0 {
 		if n.host != nil {
 			n.host.close()
 			n.host, n.data = nil, new(content)
 		}
 		if e := t.truncate(n, p.ent, 0); e != 0 {
+			n.opens--
 			return nil, e
 		}
 	}
-	return t.newMemFile(p, flags), 0
+	return f, 0
 }
 
 // openTmp makes a file without a name in the directory at p.
