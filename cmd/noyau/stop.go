@@ -59,7 +59,7 @@ func newKill() *cobra.Command {
 					return notRunning(e)
 				}
 				if sig == unix.SIGKILL {
-					return stop(e, 0)
+					return kill(e)
 				}
 				err := e.Control().Signal(context.Background(), sig)
 				if errors.Is(err, state.ErrGone) {
@@ -84,7 +84,7 @@ func newRm() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			return each(args, func(d *state.Dir, e *state.Entry) error {
 				if force && e.Alive() {
-					if err := stop(e, 0); err != nil {
+					if err := kill(e); err != nil {
 						return err
 					}
 				}
@@ -186,13 +186,24 @@ func settle(e *state.Entry) {
 // stop ends a pVM and returns when this is on record. One that has ended is no
 // error.
 func stop(e *state.Entry, timeout time.Duration) error {
+	return end(e, timeout, func(ctx context.Context) error { return e.Control().Stop(ctx, timeout) })
+}
+
+// kill is stop without a warning.
+func kill(e *state.Entry) error {
+	return end(e, 0, func(ctx context.Context) error { return e.Control().Signal(ctx, unix.SIGKILL) })
+}
+
+// end asks the monitor to end its pVM, and kills the monitor if that does not
+// help in time.
+func end(e *state.Entry, timeout time.Duration, ask func(context.Context) error) error {
 	settle(e)
 	if !e.Alive() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout+monitorGrace)
 	defer cancel()
-	err := e.Control().Stop(ctx, timeout)
+	err := ask(ctx)
 	if err == nil || errors.Is(err, state.ErrGone) {
 		err = waitEnd(e, monitorGrace)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"io"
 	"net"
 	"os"
@@ -228,6 +229,47 @@ func TestBrokenPipe(t *testing.T) {
 
 // squash lets text be compared without regard to line ends.
 func squash(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// A foreground pVM is managed like any other while it runs.
+func TestForegroundIsManaged(t *testing.T) {
+	u := newUser(t)
+	c, out := u.start(nil, "run", "--name", "fg", probe, "polite")
+	eventually(t, "ready", func() bool { return strings.Contains(out.String(), "ready\n") })
+	if got := u.ok("ps", "--format", "{{.Name}} {{.Phase}}"); got != "fg running\n" {
+		t.Errorf("ps: %q", got)
+	}
+	u.fails(125, []string{"run", "--name", "fg", probe}, "in use")
+	u.fails(1, []string{"logs", "fg"}, "not detached")
+	u.ok("stop", "fg")
+	c.Wait()
+	if got := c.ProcessState.ExitCode(); got != 55 {
+		t.Errorf("exit code %d, want 55", got)
+	}
+	if got := u.ok("ps", "-aq"); got != "" {
+		t.Errorf("left: %q", got)
+	}
+}
+
+// A monitor that hangs does not keep its pVM alive: rm -f kills both.
+func TestMonitorHangs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a timeout of ten seconds")
+	}
+	u := newUser(t)
+	u.ok("run", "-d", "--name", "h", probe, "sleep")
+	var all []struct {
+		Status struct {
+			PID     int
+			Monitor struct{ PID int }
+		}
+	}
+	if err := json.Unmarshal([]byte(u.ok("inspect", "h")), &all); err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(all[0].Status.Monitor.PID, syscall.SIGSTOP)
+	u.ok("rm", "-f", "h")
+	eventually(t, "both are gone", func() bool { return !running(all[0].Status.Monitor.PID) && !running(all[0].Status.PID) })
+}
 
 // The README's first command.
 func TestHelloExample(t *testing.T) {
