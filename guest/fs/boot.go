@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"slices"
 	"strings"
 
 	"noyau.dev/guest/host"
@@ -71,7 +72,9 @@ func (t *Tree) populate(b *host.Boot) {
 		t.cred = cred{uid: h.UID, gid: h.GID}
 	}
 	t.mu.Unlock()
-	for _, v := range b.Volumes {
+	vols := slices.Clone(b.Volumes)
+	slices.SortStableFunc(vols, func(a, b host.Volume) int { return strings.Compare(a.Path, b.Path) }) // the outer ones first
+	for _, v := range vols {
 		if NewVolume != nil {
 			t.Mount(v.Path, "volume"+itoa(v.Number), NewVolume(v), v.ReadOnly)
 		}

@@ -87,6 +87,10 @@ func (t *Tree) Mount(path, name string, fs Mounted, readOnly bool) linux.Errno {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, e := t.walk(t.rootPlace(), path, follow|create)
+	if e == linux.ENOENT {
+		t.mkdirs(path)
+		p, e = t.walk(t.rootPlace(), path, follow)
+	}
 	if e != 0 {
 		return e
 	}

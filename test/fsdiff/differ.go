@@ -20,8 +20,8 @@ type differ struct {
 	home  [2]string // the two directories
 	o     Options
 	order map[[2]linux.Errno]int // calls that failed for different reasons
-	fds   [6][2]uint // descriptors of both sides, plus one; 0: none
-	plain [6]bool    // not opened with O_PATH
+	fds   [6][2]uint             // descriptors of both sides, plus one; 0: none
+	plain [6]bool                // not opened with O_PATH
 	log   []string
 	sides [2]Side
 }

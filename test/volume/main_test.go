@@ -21,8 +21,8 @@ import (
 	"noyau.dev/host/volume"
 )
 
-// The volumes: one that is written, one that is not. Both directories are new.
-var rw, ro string
+// The volumes: one that is written, one that is not, one within the first.
+var rw, ro, nested string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -33,8 +33,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	rw, ro = dir+"/rw", dir+"/ro"
-	for _, d := range []string{rw, ro} {
+	rw, ro, nested = dir+"/rw", dir+"/ro", dir+"/nested"
+	for _, d := range []string{rw, ro, nested} {
 		os.Mkdir(d, 0o755)
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -52,7 +52,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	ids := volume.IDs{HostUID: uint32(os.Geteuid()), HostGID: uint32(os.Getegid()), GuestUID: 0, GuestGID: 0}
-	for n, d := range []string{rw, ro} {
+	for n, d := range []string{rw, ro, nested} {
 		r, err := volume.Open(volume.Spec{Host: d, Guest: "/v", ReadOnly: d == ro}, uint32(n), ids)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -72,7 +72,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	kernel.Setup(&host.Boot{Header: &rt.Native.Boot, Hostname: "noyau", Dir: "/", Volumes: []host.Volume{
-		{Path: "/v", Number: 0}, {Path: "/srv/ro", Number: 1, ReadOnly: true},
+		{Path: "/v/nested", Number: 2}, {Path: "/v", Number: 0}, {Path: "/srv/ro", Number: 1, ReadOnly: true},
 	}})
 	return m.Run()
 }
