@@ -10,6 +10,7 @@ import (
 	_ "internal/noyau/mem"
 	_ "internal/noyau/proc"
 	_ "internal/noyau/trace"
+	_ "internal/noyau/volume"
 	"unsafe"
 )
 
