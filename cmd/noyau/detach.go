@@ -179,10 +179,6 @@ func dropInherited(keep int) error {
 	return nil
 }
 
-func portString(p monitor.Port) string {
-	return p.Host + "->" + strconv.Itoa(int(p.GuestPort)) + "/" + p.Proto()
-}
-
 // imageName shortens what is shown of an image in tables.
 func imageName(s string) string {
 	if filepath.IsAbs(s) {

@@ -56,7 +56,7 @@ func (s *session) running() state.Status {
 		Started:   info.Started,
 	}
 	for _, p := range info.Ports {
-		st.Ports = append(st.Ports, portString(p))
+		st.Ports = append(st.Ports, p.String())
 	}
 	return st
 }

@@ -230,6 +230,23 @@ func TestBrokenPipe(t *testing.T) {
 // squash lets text be compared without regard to line ends.
 func squash(s string) string { return strings.Join(strings.Fields(s), " ") }
 
+// --trace prints the app's calls on standard error, also into the log.
+func TestTrace(t *testing.T) {
+	u := newUser(t)
+	const want = `openat(AT_FDCWD, "/tmp/traced", O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0644) = `
+	if r := u.do("run", "--trace", probe, "write", "/tmp/traced", "x"); r.code != 0 || !strings.Contains(r.err, want) || r.out != "" {
+		t.Errorf("%+v", r)
+	}
+	if r := u.do("run", probe, "write", "/tmp/traced", "x"); r.code != 0 || r.err != "" {
+		t.Errorf("without --trace: %+v", r)
+	}
+	u.ok("run", "-d", "--name", "tr", "--trace", probe, "write", "/tmp/traced", "x")
+	u.ok("wait", "tr")
+	if r := u.do("logs", "tr"); !strings.Contains(r.err, want) {
+		t.Errorf("log: %+v", r)
+	}
+}
+
 // A foreground pVM is managed like any other while it runs.
 func TestForegroundIsManaged(t *testing.T) {
 	u := newUser(t)
