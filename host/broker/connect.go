@@ -90,8 +90,24 @@ func connect(ctx context.Context, to netip.AddrPort, typ int) (int, error) {
 	return fd, nil
 }
 
+// settled says whether fd's connect is over, and how it ended.
+func settled(fd int) (over bool, err error) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	if n, err := unix.Poll(p, 0); err == unix.EINTR || err == nil && n == 0 {
+		return false, nil
+	}
+	e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && e != 0 {
+		err = unix.Errno(e)
+	}
+	return true, err
+}
+
 // connected waits until fd, whose connect is under way, is connected.
 func connected(ctx context.Context, fd int) error {
+	if over, err := settled(fd); over { // as on the host's loopback
+		return err
+	}
 	// The poller wants an os.File, which closes what it owns: give it a duplicate.
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -108,23 +124,15 @@ func connected(ctx context.Context, fd int) error {
 	}
 	stop := context.AfterFunc(ctx, func() { f.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	var soerr error
-	werr := raw.Write(func(uintptr) bool {
+	var result error
+	werr := raw.Write(func(uintptr) (over bool) {
 		// The poller may wake us for an edge of before: look what is true.
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		if n, err := unix.Poll(p, 0); err == unix.EINTR || err == nil && n == 0 {
-			return false
-		}
-		e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && e != 0 {
-			err = unix.Errno(e)
-		}
-		soerr = err
-		return true
+		over, result = settled(fd)
+		return over
 	})
 	switch {
 	case werr == nil:
-		return soerr
+		return result
 	case ctx.Err() != nil:
 		return unix.EINTR
 	}

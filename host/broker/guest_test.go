@@ -214,4 +214,3 @@ func openFDs(t testing.TB) int {
 	}
 	return len(d)
 }
-

@@ -64,7 +64,7 @@ func New(guard *policy.Guard, hostname string, resolver Resolver) *Service {
 	if name := policy.CanonicalName(hostname); name != "" && name != "localhost" {
 		s.own[name] = guest
 	}
-	if guard.Net().HostLoopback || guard.Net().Unrestricted {
+	if guard.Net().HostLoopback || guard.Net().Unrestricted || guard.Known(policy.Gateway()) {
 		s.own[HostName] = []netip.Addr{policy.Gateway()}
 	}
 	return s
