@@ -51,33 +51,6 @@ func (t *Tree) Getcwd() (string, linux.Errno) {
 	return t.placePath(p), 0
 }
 
-// Chroot is EPERM but for the root itself: a pVM is one program, and the
-// confinement is around it.
-func (t *Tree) Chroot(base place, path string) linux.Errno {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p, e := t.walk(base, path, follow)
-	switch {
-	case e != 0:
-		return e
-	case p.mnt == nil && !p.ino.isDir():
-		return linux.ENOTDIR
-	case p.mnt == nil && p.ino == t.root && t.cred.uid == 0:
-		return 0
-	}
-	return linux.EPERM
-}
-
-// Umask sets the mask of permission bits that new files do not get, and returns
-// the one before.
-func (t *Tree) Umask(mask uint32) uint32 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	old := t.umask
-	t.umask = mask & 0o777
-	return old
-}
-
 // SetCred says as whom permissions are checked from now on.
 func (t *Tree) SetCred(uid, gid uint32, groups []uint32) {
 	t.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"noyau.dev/guest/host"
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
+	_ "noyau.dev/guest/proc" // uname, limits
 	"noyau.dev/guest/rt"
 	"noyau.dev/test/fsdiff"
 )

@@ -3,6 +3,7 @@ package fs
 import (
 	"strings"
 
+	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 )
 
@@ -75,7 +76,7 @@ func (t *Tree) makeAt(p place, mode uint32) (*dirent, linux.Errno) {
 func (t *Tree) Mkdir(base place, path string, mode uint32) linux.Errno {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	mode &^= t.umask
+	mode &^= kernel.Umask()
 	mode &= 0o1777
 	for w := parent; ; w |= slow {
 		p, e := t.walk(base, path, w)
@@ -119,7 +120,7 @@ func (t *Tree) Mknod(base place, path string, mode uint32, dev uint64) linux.Err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	mode &^= t.umask
+	mode &^= kernel.Umask()
 	for w := parent; ; w |= slow {
 		p, e := t.walk(base, path, w)
 		if e != 0 {

@@ -32,7 +32,7 @@ func (t *Tree) Open(base place, path string, flags, mode uint32, extra how) (ker
 	creat := flags&linux.O_CREAT != 0
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	mode = mode & 0o7777 &^ t.umask
+	mode = mode & 0o7777 &^ kernel.Umask()
 	w := extra
 	if flags&linux.O_NOFOLLOW == 0 && flags&(linux.O_CREAT|linux.O_EXCL) != linux.O_CREAT|linux.O_EXCL {
 		w |= follow

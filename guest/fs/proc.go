@@ -2,18 +2,11 @@ package fs
 
 import (
 	"strconv"
+	"strings"
 
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 	"noyau.dev/guest/rt"
-)
-
-// Set by whoever starts the app: what /proc shows of it. Args and Environ return
-// what the app was started with, Limits the rows of /proc/self/limits.
-var (
-	Args    func() []string
-	Environ func() []string
-	Limit   func(resource int) (soft, hard uint64)
 )
 
 // mountProc makes /proc, whose entries exist once somebody looks.
@@ -54,20 +47,27 @@ func (t *Tree) fillProc(proc *inode) {
 	t.procFile(proc, "uptime", procUptime)
 	t.procFile(proc, "stat", procSystemStat)
 	t.procText(proc, "loadavg", "0.00 0.00 0.00 1/1 "+id+"\n")
-	t.procText(proc, "version", "Linux version "+Release+" (noyau) #1 SMP\n")
+	t.procText(proc, "version", "Linux version "+uname(2)+" (noyau) "+uname(3)+"\n")
 	t.procText(proc, "filesystems", "nodev\ttmpfs\nnodev\tproc\nnodev\tnoyau\n")
 	t.procText(proc, "cmdline", "\n")
 	t.system(proc, "sys", linux.S_IFDIR|0o555).dyn = &dynamic{fill: t.fillSys}
 }
 
-// Release is the release of Linux whose system calls are answered.
-const Release = "6.6.0-noyau"
+// uname returns a field of struct new_utsname: 0 sysname, 1 nodename, 2 release,
+// 3 version.
+func uname(field int) string {
+	u := new([6][65]byte)
+	if f := kernel.Registered(linux.SYS_UNAME); f != nil {
+		f(kernel.Args{A1: addrOf(u)})
+	}
+	return strings.TrimRight(string(u[field][:]), "\x00")
+}
 
 func (t *Tree) fillSys(sys *inode) {
 	k := t.procDir(sys, "kernel")
-	t.procFile(k, "hostname", func() []byte { return []byte(Hostname() + "\n") })
+	t.procFile(k, "hostname", func() []byte { return []byte(uname(1) + "\n") })
 	t.procText(k, "domainname", "(none)\n")
-	t.procText(k, "osrelease", Release+"\n")
+	t.procText(k, "osrelease", uname(2)+"\n")
 	t.procText(k, "ostype", "Linux\n")
 	t.procText(k, "pid_max", "32768\n")
 	t.procText(k, "cap_last_cap", "40\n")
@@ -96,9 +96,6 @@ func (t *Tree) fillSys(sys *inode) {
 	t.procText(vm, "max_map_count", "65530\n")
 	t.procText(vm, "overcommit_memory", "1\n")
 }
-
-// Hostname is set by the kernel brick; it may change (sethostname).
-var Hostname = func() string { return "noyau" }
 
 func uuid() []byte {
 	var r [16]byte

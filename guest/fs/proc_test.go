@@ -2,6 +2,7 @@ package fs
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,12 +19,15 @@ func readLink(t *testing.T, path string) string {
 
 func TestProc(t *testing.T) {
 	fresh(t)
-	Args = func() []string { return []string{"/bin/prog", "-x", "y z"} }
-	Environ = func() []string { return []string{"A=1"} }
-	defer func() { Args, Environ = nil, nil }()
+	old := os.Args
+	os.Args = []string{"/bin/prog", "-x", "y z"}
+	defer func() { os.Args = old }()
+	t.Setenv("NOYAU_FS_TEST", "1")
+	if env := readFile(t, "/proc/self/environ"); !strings.Contains(env, "\x00NOYAU_FS_TEST=1\x00") && !strings.HasPrefix(env, "NOYAU_FS_TEST=1\x00") {
+		t.Errorf("/proc/self/environ: %q", env)
+	}
 	for _, c := range []struct{ path, want string }{
 		{"/proc/self/cmdline", "/bin/prog\x00-x\x00y z\x00"},
-		{"/proc/self/environ", "A=1\x00"},
 		{"/proc/self/comm", "prog\n"},
 		{"/proc/7/comm", "prog\n"},
 		{"/proc/thread-self/comm", "prog\n"},

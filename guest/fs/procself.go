@@ -20,8 +20,8 @@ func (t *Tree) fillSelf(self *inode) {
 }
 
 func (t *Tree) fillTask(self *inode) {
-	t.procFile(self, "cmdline", func() []byte { return zeroTerminated(Args) })
-	t.procFile(self, "environ", func() []byte { return zeroTerminated(Environ) })
+	t.procFile(self, "cmdline", func() []byte { return zeroTerminated(rt.Args()) })
+	t.procFile(self, "environ", func() []byte { return zeroTerminated(rt.Environ()) })
 	t.procFile(self, "comm", func() []byte { return []byte(comm() + "\n") })
 	t.procFile(self, "status", procStatus)
 	t.procFile(self, "stat", procStat)
@@ -45,21 +45,17 @@ func (t *Tree) fillTask(self *inode) {
 	t.fdDir(t.procDir(self, "fd"))
 }
 
-func zeroTerminated(list func() []string) []byte {
+func zeroTerminated(list []string) []byte {
 	var b []byte
-	if list != nil {
-		for _, s := range list() {
-			b = append(append(b, s...), 0)
-		}
+	for _, s := range list {
+		b = append(append(b, s...), 0)
 	}
 	return b
 }
 
 func arg0() string {
-	if Args != nil {
-		if a := Args(); len(a) > 0 {
-			return a[0]
-		}
+	if a := rt.Args(); len(a) > 0 {
+		return a[0]
 	}
 	return "app"
 }
@@ -187,13 +183,13 @@ func procLimits() []byte {
 		{"Max core file size", "bytes"}, {"Max resident set", "bytes"}, {"Max processes", "processes"},
 		{"Max open files", "files"}, {"Max locked memory", "bytes"}, {"Max address space", "bytes"},
 	} {
-		soft, hard := uint64(linux.RLIM_INFINITY), uint64(linux.RLIM_INFINITY)
-		if Limit != nil {
-			soft, hard = Limit(i)
+		r := &linux.Rlimit{Cur: linux.RLIM_INFINITY, Max: linux.RLIM_INFINITY}
+		if f := kernel.Registered(linux.SYS_PRLIMIT64); f != nil {
+			f(kernel.Args{A2: uintptr(i), A4: addrOf(r)})
 		}
 		pad(l[0], 26)
-		pad(limitText(soft), 21)
-		pad(limitText(hard), 21)
+		pad(limitText(r.Cur), 21)
+		pad(limitText(r.Max), 21)
 		pad(l[1], 10)
 		b = append(b, '\n')
 	}

@@ -1,6 +1,9 @@
 package fs
 
-import "noyau.dev/guest/linux"
+import (
+	"noyau.dev/guest/kernel"
+	"noyau.dev/guest/linux"
+)
 
 // socketNames gives unix sockets their names.
 type socketNames struct{ t *Tree }
@@ -24,7 +27,7 @@ func (s socketNames) BindSocket(path string, sock any) linux.Errno {
 		}
 		return e
 	}
-	ent, e := t.makeAt(p, linux.S_IFSOCK|0o777&^t.umask)
+	ent, e := t.makeAt(p, linux.S_IFSOCK|0o777&^kernel.Umask())
 	if e == 0 {
 		ent.ino.sock = sock
 	}

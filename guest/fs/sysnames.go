@@ -160,17 +160,6 @@ func init() {
 		}
 		return Root.Chdir(p, s)
 	})
-	reg(linux.SYS_CHROOT, func(a kernel.Args) linux.Errno {
-		p, s, e := at(cwd, a.A1)
-		if e != 0 {
-			return e
-		}
-		return Root.Chroot(p, s)
-	})
-	kernel.Register(linux.SYS_UMASK, func(a kernel.Args) (uintptr, linux.Errno) {
-		kernel.SetUmask(flag(a.A1))
-		return uintptr(Root.Umask(flag(a.A1))), 0
-	})
 	kernel.Register(linux.SYS_OPEN, func(a kernel.Args) (uintptr, linux.Errno) {
 		return sysOpenat(cwd, a.A1, flag(a.A2), flag(a.A3), 0)
 	})

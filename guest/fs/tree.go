@@ -65,15 +65,14 @@ type Tree struct {
 	mounts  []*mount
 
 	// Of the process.
-	cwd   place
-	umask uint32
-	cred  cred
+	cwd  place
+	cred cred
 }
 
 // NewTree returns a name space with an empty root directory. limit bounds the
 // memory for content and names, in bytes: beyond it calls fail with ENOSPC.
 func NewTree(limit int64) *Tree {
-	t := &Tree{quota: quota{limit: limit}, lastSeq: firstSeq - 1, umask: 0o022}
+	t := &Tree{quota: quota{limit: limit}, lastSeq: firstSeq - 1}
 	t.root = t.newInode(linux.S_IFDIR|0o755, 0, 0)
 	t.cwd = t.rootPlace()
 	return t

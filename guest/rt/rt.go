@@ -68,6 +68,8 @@ type Source struct {
 //	func Dump()                                  // print all goroutine stacks to standard error, as SIGQUIT does
 //	func Exit(code int32)                        // end the pVM
 //	func Boot() *abi.BootHeader
+//	func Args() []string                         // what the app was started with
+//	func Environ() []string
 //	func Pages(n uintptr) uintptr                // n bytes of zeroed page-aligned memory outside the Go heap; 0 if none
 //	func FreePages(p, n uintptr)
 //	func Rand(p []byte)                          // the runtime's own ChaCha8 generator, seeded from the boot block: cryptographically strong

@@ -103,6 +103,10 @@ func Exit(code int32) {
 	os.Exit(int(code))
 }
 
+// Args and Environ are those of the test.
+func Args() []string    { return os.Args }
+func Environ() []string { return os.Environ() }
+
 // Boot returns Native.Boot.
 func Boot() *abi.BootHeader { return &Native.Boot }
 

@@ -48,6 +48,8 @@ func next() (*Source, uint32)
 func rand64() uint64
 
 func Boot() *abi.BootHeader
+func Args() []string
+func Environ() []string
 func Nanotime() int64
 func Walltime() (sec int64, nsec int32)
 func AddWaiter(n int)

@@ -199,3 +199,9 @@ func noyau_resetTimer(t *noyauTimer, ns int64) {
 
 //go:linkname noyau_stopTimer internal/noyau/rt.stopTimer
 func noyau_stopTimer(t *noyauTimer) bool { return t.t.stop() }
+
+//go:linkname noyau_args internal/noyau/rt.Args
+func noyau_args() []string { return append([]string(nil), argslice...) }
+
+//go:linkname noyau_environ internal/noyau/rt.Environ
+func noyau_environ() []string { return append([]string(nil), envs...) }
