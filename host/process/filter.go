@@ -3,6 +3,7 @@ package process
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -81,13 +82,30 @@ type assembler struct {
 	jumps  map[int][2]string // instruction -> labels if true, if false; "" is the next one
 	labels map[string]int
 	serial int
+	far    bool // a conditional jump reaches 255 instructions: go on by an unconditional one
 }
+
+var errTooFar = errors.New("process: seccomp filter: a conditional jump goes too far")
 
 func (a *assembler) emit(i bpf.Instruction) { a.ins = append(a.ins, i) }
 
 func (a *assembler) jump(t bpf.JumpTest, v uint32, yes, no string) {
-	a.jumps[len(a.ins)] = [2]string{yes, no}
-	a.emit(bpf.JumpIf{Cond: t, Val: v})
+	if !a.far {
+		a.jumps[len(a.ins)] = [2]string{yes, no}
+		a.emit(bpf.JumpIf{Cond: t, Val: v})
+		return
+	}
+	j := bpf.JumpIf{Cond: t, Val: v, SkipFalse: 1}
+	if yes == "" {
+		j.SkipTrue, j.SkipFalse = 1, 0
+	}
+	a.emit(j)
+	for _, l := range []string{yes, no} {
+		if l != "" {
+			a.jumps[len(a.ins)] = [2]string{l, ""}
+			a.emit(bpf.Jump{})
+		}
+	}
 }
 
 func (a *assembler) label(name string) { a.labels[name] = len(a.ins) }
@@ -100,6 +118,10 @@ func (a *assembler) fresh() string {
 // link replaces labels by distances.
 func (a *assembler) link() ([]bpf.Instruction, error) {
 	for at, l := range a.jumps {
+		if _, ok := a.ins[at].(bpf.Jump); ok {
+			a.ins[at] = bpf.Jump{Skip: uint32(a.labels[l[0]] - at - 1)}
+			continue
+		}
 		j := a.ins[at].(bpf.JumpIf)
 		for i, skip := range []*uint8{&j.SkipTrue, &j.SkipFalse} {
 			if l[i] == "" {
@@ -107,7 +129,7 @@ func (a *assembler) link() ([]bpf.Instruction, error) {
 			}
 			d := a.labels[l[i]] - at - 1
 			if d < 0 || d > math.MaxUint8 {
-				return nil, fmt.Errorf("process: seccomp filter: a jump over %d instructions is too far", d)
+				return nil, errTooFar
 			}
 			*skip = uint8(d)
 		}
@@ -128,8 +150,16 @@ const lastCall = 512
 // is the length of the path of numbers that are refused: a list of comparisons
 // costs ten times what this tree does.
 func compile(rules []Rule) ([]bpf.Instruction, error) {
+	ins, err := assemble(rules, false)
+	if err == errTooFar {
+		ins, err = assemble(rules, true)
+	}
+	return ins, err
+}
+
+func assemble(rules []Rule, far bool) ([]bpf.Instruction, error) {
 	const kill, allow = unix.SECCOMP_RET_KILL_PROCESS, unix.SECCOMP_RET_ALLOW
-	a := &assembler{jumps: map[int][2]string{}, labels: map[string]int{}}
+	a := &assembler{jumps: map[int][2]string{}, labels: map[string]int{}, far: far}
 	a.emit(bpf.LoadAbsolute{Off: offArch, Size: 4})
 	a.jump(bpf.JumpEqual, unix.AUDIT_ARCH_X86_64, "", "kill")
 	// The numbers of x32 have bit 30 set, so they match no rule.

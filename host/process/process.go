@@ -155,11 +155,8 @@ func (p *Process) Kill() error {
 		return err
 	}
 	var sig error
-	if err := rc.Control(func(fd uintptr) { sig = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) }); err != nil {
-		if errors.Is(err, os.ErrClosed) {
-			return nil
-		}
-		return err
+	if rc.Control(func(fd uintptr) { sig = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) }) != nil {
+		return nil // closed: it was waited for
 	}
 	if sig == unix.ESRCH {
 		return nil

@@ -13,14 +13,14 @@ import (
 func openSources(s *Spec, g *group) (src *sources, done func(), err error) {
 	src = &sources{image: -1, cgroup: -1}
 	var made []int
-	done = func() {
+	closeMade := func() {
 		for _, fd := range made {
 			unix.Close(fd)
 		}
 	}
 	defer func() {
 		if err != nil {
-			done()
+			closeMade()
 		}
 	}()
 	high := func(f *os.File) (int, error) {
@@ -57,7 +57,7 @@ func openSources(s *Spec, g *group) (src *sources, done func(), err error) {
 		made = append(made, dir)
 	}
 	made = append(made, procs...)
-	return src, done, nil
+	return src, closeMade, nil
 }
 
 // number returns the descriptor of f without making it blocking, as f.Fd would.

@@ -1,0 +1,56 @@
+package process
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+)
+
+// glutton maps and touches size bytes of the region.
+func glutton(size uint64) *code {
+	c := new(code).sys(unix.SYS_MMAP, abi.RegionBase, size, readWrite, mapAnon, ^uint64(0), 0)
+	c.imm([2]byte{0x48, 0xb8}, abi.RegionBase)      // mov rax, base
+	c.imm([2]byte{0x48, 0xb9}, abi.RegionBase+size) // mov rcx, end
+	// loop: mov [rax], al; add rax, 4096; cmp rax, rcx; jb loop
+	return c.raw(0x88, 0x00, 0x48, 0x05, 0, 0x10, 0, 0, 0x48, 0x39, 0xc8, 0x72, 0xf3).exit(survived)
+}
+
+func TestMemoryLimit(t *testing.T) {
+	const limit = 16 << 20
+	image, files := glutton(4*limit).file(t), testFiles(t)
+	p, err := Start(Spec{Image: image, Files: files, Memory: limit, Pids: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := p.Sandbox()
+	if !slices.ContainsFunc(r.InForce, func(s string) bool { return strings.HasPrefix(s, "control group") }) {
+		p.Kill()
+		p.Wait()
+		t.Skipf("SKIPPED: no control group on this machine: %q", r.Missing)
+	}
+	dirs := p.group.dirs
+	st, _ := p.Wait()
+	if want := (Status{Signal: int(unix.SIGKILL), OOM: true}); st != want {
+		t.Errorf("got %+v, want %+v", st, want)
+	}
+	for _, d := range dirs {
+		if err := unix.Access(d, unix.F_OK); err != unix.ENOENT {
+			t.Errorf("control group %s is left: %v", d, err)
+		}
+	}
+	if st := start(t, glutton(limit/4), Spec{Memory: limit}); st != (Status{Code: survived}) {
+		t.Errorf("within the limit: got %+v", st)
+	}
+}
+
+// Without a control group the limit of data keeps an image from mapping more.
+func TestDataLimit(t *testing.T) {
+	guest := new(code).sys(unix.SYS_MMAP, abi.RegionBase, 2<<30, readWrite, mapAnon, ^uint64(0), 0).exitErrno()
+	if st := start(t, guest, Spec{Memory: 16 << 20}); st != (Status{Code: int(unix.ENOMEM)}) {
+		t.Errorf("got %+v, want ENOMEM", st)
+	}
+}
