@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -38,11 +39,24 @@ func OpenPorts(list []policy.Publish) (*Ports, error) {
 		fd, host, err := bind(p)
 		if err != nil {
 			ps.Close()
-			return nil, fmt.Errorf("cannot publish %s: %w", p, err)
+			return nil, fmt.Errorf("cannot publish %s: %w%s", p, err, hint(p, err))
 		}
 		ps.all = append(ps.all, &port{Publish: p, fd: fd, host: host})
 	}
 	return ps, nil
+}
+
+// hint says what to do about an error of bind.
+func hint(p policy.Publish, err error) string {
+	switch err {
+	case unix.EADDRINUSE:
+		return "; another program or pVM has port " + strconv.Itoa(int(p.HostPort)) + ", choose another"
+	case unix.EACCES:
+		return "; a low port of the host needs root or sysctl net.ipv4.ip_unprivileged_port_start, or choose a higher one"
+	case unix.EADDRNOTAVAIL:
+		return "; " + p.IP.String() + " is not an address of this host"
+	}
+	return ""
 }
 
 // Close closes the ports. The guest must be gone.

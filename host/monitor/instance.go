@@ -208,8 +208,11 @@ func (i *Instance) Stop(timeout time.Duration) Exit {
 // Resize tells the app the new size of its terminal's window.
 func (i *Instance) Resize(rows, cols uint16) error { return i.broker.Resize(rows, cols) }
 
-// Stats returns figures of this moment.
+// Stats returns figures of this moment; ESRCH if the pVM has ended.
 func (i *Instance) Stats() (Stats, error) {
+	if i.end.Load() {
+		return Stats{}, unix.ESRCH
+	}
 	s, err := i.proc.Stats()
 	if err != nil {
 		return s, err

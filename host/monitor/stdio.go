@@ -19,11 +19,21 @@ var pumpBuffers = sync.Pool{New: func() any { b := make([]byte, pumpSize); retur
 // pair makes a connected pair of nonblocking unix sockets of one type: ours and
 // the guest's.
 func pair(typ int, name string) (ours, guests *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
+	// A file that is nonblocking when it is made joins the network poller, which
+	// only ours needs.
+	guests = os.NewFile(uintptr(fds[1]), name)
+	for _, fd := range fds {
+		if err := unix.SetNonblock(fd, true); err != nil {
+			unix.Close(fds[0])
+			guests.Close()
+			return nil, nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return os.NewFile(uintptr(fds[0]), name), guests, nil
 }
 
 // drain copies what the guest writes to sock into w until the guest is gone,
