@@ -133,9 +133,11 @@ func (f *file) pwrite(p []byte, off int64) (int, linux.Errno) {
 }
 
 func (f *file) write(p []byte, off int64) (int, linux.Errno) {
+	changes.Add(1)
 	for {
 		n, e := host.Pwrite(f.fd, p, off)
 		if e != linux.EINTR {
+			changes.Add(1)
 			return n, e
 		}
 	}
@@ -182,6 +184,7 @@ func (f *file) Lseek(off int64, whence int) (int64, linux.Errno) {
 }
 
 func (f *file) Truncate(size int64) linux.Errno {
+	changes.Add(1)
 	_, e := f.ask(abi.Msg{Op: abi.OpTruncate, A: uint64(size)})
 	if e == 0 {
 		kernel.FileWritten(f.boxed, size, -1)
@@ -190,6 +193,7 @@ func (f *file) Truncate(size int64) linux.Errno {
 }
 
 func (f *file) Allocate(mode uint32, off, n int64) linux.Errno {
+	changes.Add(1)
 	_, e := f.ask(abi.Msg{Op: abi.OpFalloc, A: uint64(mode), B: uint64(off), C: uint64(n)})
 	if e == 0 && mode&^linux.FALLOC_FL_KEEP_SIZE != 0 {
 		kernel.FileWritten(f.boxed, off, n)

@@ -9,6 +9,7 @@ import (
 	"noyau.dev/guest/host"
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
+	"noyau.dev/guest/rt"
 )
 
 func init() { fs.NewVolume = New }
@@ -42,7 +43,9 @@ func (v *volume) ask(m abi.Msg, paths ...string) (host.Reply, linux.Errno) {
 // change is ask for what has no answer but the error. A read-only volume says
 // EROFS by itself.
 func (v *volume) change(m abi.Msg, paths ...string) linux.Errno {
+	changes.Add(1)
 	_, e := v.ask(m, paths...)
+	changes.Add(1)
 	return e
 }
 
@@ -173,16 +176,21 @@ func (v *volume) Statfs(st *linux.Statfs) linux.Errno {
 func (v *volume) Open(path string, flags int, mode uint32) (kernel.File, linux.Errno) {
 	const passed = linux.O_ACCMODE | linux.O_CREAT | linux.O_EXCL | linux.O_TRUNC | linux.O_APPEND | linux.O_DIRECTORY |
 		linux.O_NOFOLLOW | linux.O_SYNC | linux.O_TMPFILE
+	as := changes.Load()
+	if flags&(linux.O_TRUNC|linux.O_CREAT) != 0 {
+		as = changes.Add(1)
+	}
+	asked := rt.Nanotime()
 	r, e := v.ask(abi.Msg{Op: abi.OpOpen, B: uint64(flags & passed), C: uint64(mode)}, path)
 	if e != 0 {
 		return nil, e
 	}
-	n := &node{name: r.Handle, fd: r.FD, v: v}
-	var st linux.Stat
-	if e := takeStat(r.Payload, &st); e != 0 || r.FD < 0 {
+	n := &node{name: r.Handle, fd: r.FD, v: v, as: as, until: asked + fresh}
+	if e := takeStat(r.Payload, &n.opened); e != 0 || r.FD < 0 {
 		n.drop()
 		return nil, linux.EIO
 	}
+	st := &n.opened
 	if st.Mode&linux.S_IFMT == linux.S_IFDIR {
 		return &dir{node: n}, 0
 	}
