@@ -116,11 +116,9 @@ func mprotect(a kernel.Args) (uintptr, linux.Errno) {
 	}
 	cut := remove(start, end)
 	for _, m := range cut {
-		if m.host && !m.shared && prot&linux.PROT_WRITE != 0 {
-			// A private map is about to be written: it becomes a copy.
-			m.host = false
-			if e = host.Unmap(m.start, m.end-m.start); e == 0 {
-				e = m.load(m.off, int64(m.end-m.start))
+		if m.host {
+			if err := m.protect(prot&linux.PROT_WRITE != 0); err != 0 {
+				e = err
 			}
 		}
 		m.prot = prot
@@ -129,6 +127,19 @@ func mprotect(a kernel.Args) (uintptr, linux.Errno) {
 	}
 	mu.Unlock()
 	return 0, e
+}
+
+// protect changes a map of the host's. mu is held.
+func (m *mapping) protect(write bool) linux.Errno {
+	if h, ok := m.desc.File.(kernel.Mapper).MapHandle(); ok && (m.shared || !write) {
+		return host.Map(m.start, m.end-m.start, write, h, m.off)
+	}
+	// A private map is about to be written: it becomes a copy.
+	m.host = false
+	if e := host.Unmap(m.start, m.end-m.start); e != 0 {
+		return e
+	}
+	return m.load(m.off, int64(m.end-m.start))
 }
 
 func msync(a kernel.Args) (uintptr, linux.Errno) {

@@ -5,8 +5,8 @@
 // shared, where the isolation can do that; every other file map is a copy that
 // is kept coherent: calls that write to the file update the copies at once, and
 // what the app stored in a shared writable copy reaches the file at msync,
-// munmap and exit. Protections are recorded and answered but not enforced, and
-// nothing is ever executable.
+// munmap and exit. Protections of files that the host maps are enforced, others
+// are recorded and answered only. Nothing is ever executable.
 package mem
 
 import (
@@ -148,10 +148,7 @@ func (m *mapping) fill() linux.Errno {
 	f := m.desc.File.(kernel.Mapper)
 	write := m.prot&linux.PROT_WRITE != 0
 	if h, ok := f.MapHandle(); ok && (m.shared || !write) {
-		// Later writes through a map that is read-only now need the handle's
-		// permission now; where it has none, mprotect refuses.
-		if host.Map(m.start, m.end-m.start, m.shared && m.desc.Writable(), h, m.off) == 0 ||
-			!write && host.Map(m.start, m.end-m.start, false, h, m.off) == 0 {
+		if host.Map(m.start, m.end-m.start, write, h, m.off) == 0 {
 			m.host = true
 			return 0
 		}

@@ -3,6 +3,7 @@ package mem_test
 import (
 	"bytes"
 	"os"
+	"runtime/debug"
 	"sync"
 	"testing"
 	"unsafe"
@@ -211,6 +212,19 @@ func TestHostFile(t *testing.T) {
 		t.Error("a store in a shared map is not in the file")
 	}
 	Want(t, 0, linux.SYS_MUNMAP, p, 8192)
+
+	r, d := mmap(t, 8192, linux.PROT_READ, linux.MAP_SHARED, fd, 0)
+	func() {
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		defer func() { recover() }()
+		d[5] = 'F'
+		t.Error("a store in a map that is read-only does not fault")
+	}()
+	Want(t, 0, linux.SYS_MPROTECT, r, 4096, rw)
+	d[5] = 'W'
+	if of.ReadAt(got, 5); got[0] != 'W' {
+		t.Error("a store after mprotect is not in the file")
+	}
 
 	q, c := mmap(t, 4096, linux.PROT_READ, linux.MAP_PRIVATE, fd, 0)
 	Want(t, 0, linux.SYS_MPROTECT, q, 4096, rw)

@@ -73,8 +73,11 @@ func prctl(a kernel.Args) (uintptr, linux.Errno) {
 		return 0, store(a.A2, thread.name)
 	case linux.PR_GET_DUMPABLE, linux.PR_GET_NO_NEW_PRIVS:
 		return 1, 0
-	case linux.PR_SET_DUMPABLE, linux.PR_SET_NO_NEW_PRIVS, linux.PR_SET_VMA, linux.PR_SET_PDEATHSIG:
+	case linux.PR_SET_DUMPABLE, linux.PR_SET_NO_NEW_PRIVS, linux.PR_SET_VMA, linux.PR_SET_PDEATHSIG,
+		linux.PR_SET_KEEPCAPS, linux.PR_GET_KEEPCAPS, linux.PR_CAPBSET_READ, linux.PR_SET_TIMERSLACK:
 		return 0, 0
+	case linux.PR_GET_TIMERSLACK:
+		return 50_000, 0 // ns
 	case linux.PR_GET_PDEATHSIG:
 		return 0, store(a.A2, int32(0))
 	}
