@@ -34,7 +34,7 @@ const (
 	OpListen  = 1 // payload Addr; A=protocol (Proto*), B=backlog. Reply: Handle; payload: the Addr bound, in the guest's terms. EACCES: not published, so inside only
 	OpConnect = 2 // payload Addr remote [, Addr local]; A=protocol. Reply when connected: Handle; payload: local Addr. UDP: a connected socket
 	OpUDP     = 3 // an unconnected UDP socket; payload Addr local (port 0: any). Reply: Handle; payload: Addr bound
-	OpSendTo  = 4 // UDP datagram to an address, checked by policy; Handle; payload: Addr, then the data
+	OpSendTo  = 4 // UDP datagram to an address, checked by policy; Handle; payload: Addr, then the data. Reply A=bytes; with ID 0 there is no reply and what is refused is lost
 	OpSockopt = 5 // Handle, or the socket beside the message (process); A=level, B=name, C=value, D: 0 get, 1 set; get: reply A=value. SO_LINGER: l_onoff in the low 32 bits, l_linger in the high
 	OpShut    = 6 // shutdown; Handle or socket beside; A=how
 	OpDrop    = 7 // the pVM has closed its side of Handle; no reply. Handle 0: it gives up the request whose ID is A, which is then answered soon, with EINTR unless it is done

@@ -162,7 +162,7 @@ func (b *Broker) handlePacket(p []byte, whole bool, fds []int) {
 	}
 	var ok bool
 	r.msg, r.payload, ok = abi.TakeMsg(p)
-	if !ok || r.msg.ID == 0 && r.msg.Op != abi.OpDrop && r.msg.Op != abi.OpKilled {
+	if !ok || r.msg.ID == 0 && !silent(r.msg.Op) {
 		r.closeFD() // nothing to answer to
 		return
 	}
@@ -177,6 +177,11 @@ func (b *Broker) handlePacket(p []byte, whole bool, fds []int) {
 	default:
 		b.run(&r, &ops[r.msg.Op])
 	}
+}
+
+// silent says whether a message makes sense without an answer.
+func silent(op uint16) bool {
+	return op == abi.OpDrop || op == abi.OpKilled || op == abi.OpSendTo
 }
 
 func (b *Broker) run(r *request, op *op) {

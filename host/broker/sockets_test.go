@@ -267,6 +267,13 @@ func TestUDP(t *testing.T) {
 	if n, _, err := unix.Recvfrom(u.fd, b, 0); err != nil || string(b[:n]) != "back" {
 		t.Errorf("got %q, %v", b[:max(n, 0)], err)
 	}
+	m := send("")
+	quiet := make([]byte, abi.MsgSize) // ID 0: nobody waits for an answer
+	m.Put(quiet)
+	g.packet(append(append(quiet, addr("10.0.2.2:"+port)...), "quiet"...))
+	if n, _, err := srv.ReadFromUDP(b); err != nil || string(b[:n]) != "quiet" {
+		t.Errorf("got %q, %v", b[:n], err)
+	}
 	g.refused(unix.EACCES, send(""), append(addr("127.0.0.1:"+port), "x"...))
 	g.refused(unix.EACCES, send(""), append(addr("169.254.169.254:80"), "x"...))
 
