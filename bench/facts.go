@@ -33,7 +33,7 @@ func facts(b *Bench) *Facts {
 	f := &Facts{
 		CPU: procValue("/proc/cpuinfo", "model name"), CPUs: runtime.NumCPU(),
 		Memory: procValue("/proc/meminfo", "MemTotal"), Go: runtime.Version(),
-		Isolation: b.isolation, Loader: loaderName(), LoadStart: loadAverage(), Files: fileLimit(),
+		Isolation: strings.Join(b.isolation, ", "), Loader: loaderName(), LoadStart: loadAverage(), Files: fileLimit(),
 		Virtual: strings.Contains(procValue("/proc/cpuinfo", "flags"), " hypervisor"),
 		KVM:     "absent",
 	}

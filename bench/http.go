@@ -21,7 +21,7 @@ func (b *Bench) http() ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	subjects := []Subject{native1, native2, pvm}
+	subjects := b.beside(native1, native2)
 	servers := make([]*Server, len(subjects))
 	defer func() {
 		for _, s := range servers {

@@ -17,7 +17,7 @@ func (b *Bench) idle() ([]Result, error) {
 	if b.quick {
 		watch, repeat = 2*time.Second, 1
 	}
-	subjects := []Subject{native, native1, pvm}
+	subjects := b.beside(native, native1)
 	fresh, used, cpu := make([][]float64, len(subjects)), make([][]float64, len(subjects)), make([][]float64, len(subjects))
 	for range repeat {
 		servers := make([]*Server, len(subjects))

@@ -22,7 +22,7 @@ import (
 type Bench struct {
 	ctx       context.Context
 	quick     bool
-	isolation string
+	isolation []string      // of the pVMs
 	rounds    int           // starts of each kind
 	loads     int           // loads of each kind
 	load      time.Duration // of one load
@@ -74,7 +74,7 @@ func run() error {
 	only := flag.String("only", "", "measure these only, separated by commas: "+strings.Join(names, ", "))
 	jsonFile := flag.String("json", "", "write the results as JSON to this `file` too")
 	flag.BoolVar(&b.quick, "quick", false, "fewer and shorter measurements, for a look")
-	flag.StringVar(&b.isolation, "isolation", "process", "isolation of the pVMs")
+	isolation := flag.String("isolation", "process", "isolations of the pVMs, separated by commas: process, vm")
 	flag.IntVar(&b.rounds, "rounds", 0, "starts of each kind (100, quick 10)")
 	flag.IntVar(&b.loads, "loads", 0, "loads of each kind (5, quick 1)")
 	flag.DurationVar(&b.load, "load", 0, "time of one load (3s, quick 1s)")
@@ -85,6 +85,7 @@ func run() error {
 		return fmt.Errorf("%q is not a flag; the flags are shown by -help", flag.Arg(0))
 	}
 	b.defaults()
+	b.isolation = strings.Split(*isolation, ",")
 	var wanted []string
 	if *only != "" {
 		wanted = strings.Split(*only, ",")

@@ -33,9 +33,9 @@ func (b *Bench) many() ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	subjects := []Subject{native1, pvm}
+	subjects := b.beside(native1)
 	counts := []int{max(1, b.pvms/2), b.pvms}
-	var got [2][2]hosted
+	got := make([][2]hosted, len(subjects))
 	for k, n := range counts {
 		for i, s := range subjects {
 			if got[i][k], err = b.hostOf(s, p, n); err != nil {
@@ -57,7 +57,10 @@ func (b *Bench) many() ([]Result, error) {
 			return float64(v(&h[1])-v(&h[0])) / float64(max(1, counts[1]-counts[0])) / 1e6
 		}
 	}
-	notes := []string{fmt.Sprintf("the starting process got %d descriptors for the natives, %d for the pVMs", got[0][1].Files, got[1][1].Files)}
+	var notes []string
+	for i, s := range subjects {
+		notes = append(notes, fmt.Sprintf("%s: %d descriptors in the starting process", s.Name, got[i][1].Files))
+	}
 	results := []Result{
 		newResult(fmt.Sprintf("%d started, each answered a request", all), "ms", n, column(func(h [2]hosted) float64 { return h[1].Started }), notes...),
 		newResult("all stopped", "ms", n, column(func(h [2]hosted) float64 { return h[1].Stopped })),
@@ -76,7 +79,7 @@ func (b *Bench) hostOf(s Subject, p *Program, n int) (h hosted, err error) {
 	if err != nil {
 		return h, err
 	}
-	spec, err := json.Marshal(hostSpec{s, *p, b.isolation, n})
+	spec, err := json.Marshal(hostSpec{s, *p, n})
 	if err != nil {
 		return h, err
 	}
@@ -99,10 +102,9 @@ func (b *Bench) hostOf(s Subject, p *Program, n int) (h hosted, err error) {
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 
 type hostSpec struct {
-	Subject   Subject
-	Program   Program
-	Isolation string
-	N         int
+	Subject Subject
+	Program Program
+	N       int
 }
 
 // host starts many servers, asks each once, and prints a hosted as JSON.
@@ -114,7 +116,7 @@ func host(args []string) error {
 	if err := json.Unmarshal([]byte(args[0]), &spec); err != nil {
 		return err
 	}
-	b := &Bench{ctx: context.Background(), isolation: spec.Isolation}
+	b := &Bench{ctx: context.Background()}
 	// One before all others loads code and makes what they share.
 	first, err := b.serve(spec.Subject, &spec.Program, "-listen")
 	if err != nil {

@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"noyau.dev/host/build"
+	"noyau.dev/host/vm"
 )
 
 // A Program is one of guest/, built both ways.
@@ -29,7 +31,15 @@ func (b *Bench) prepare() error {
 		return err
 	}
 	// The host must be able to run images as another user.
-	return os.Chmod(b.dir, 0o755)
+	if err := os.Chmod(b.dir, 0o755); err != nil || !slices.Contains(b.isolation, "vm") {
+		return err
+	}
+	// Package vm wants its runner beside the program that asks for it.
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return b.goBuild(filepath.Join(filepath.Dir(self), vm.RunnerName), "./host/vm/noyau-vm")
 }
 
 // program builds guest/name natively and as an image, once.

@@ -8,7 +8,7 @@ import (
 // start measures the time from the start of a program until its end and all its
 // output are known to whoever started it.
 func (b *Bench) start() ([]Result, error) {
-	subjects := []Subject{native, native1, pvm, pvmCLI}
+	subjects := append(b.beside(native, native1), b.byCommand()...)
 	var results []Result
 	for _, x := range []struct{ program, what string }{
 		{"hello", "hello"},

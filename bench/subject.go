@@ -20,19 +20,33 @@ const patience = 2 * time.Minute
 
 // A Subject is a way to run a Program.
 type Subject struct {
-	Name  string
-	Procs int  // GOMAXPROCS of a native one; 0: the default
-	PVM   bool // through the monitor's API, in this process
-	CLI   bool // through noyau run
+	Name      string
+	Procs     int    // GOMAXPROCS of a native one; 0: the default
+	Isolation string // of a pVM, "" if it is a native process
+	CLI       bool   // through noyau run, else through the monitor's API in this process
 }
 
 var (
 	native  = Subject{Name: "native"}
 	native1 = Subject{Name: "native GOMAXPROCS=1", Procs: 1}
 	native2 = Subject{Name: "native GOMAXPROCS=2", Procs: 2}
-	pvm     = Subject{Name: "pVM", PVM: true}
-	pvmCLI  = Subject{Name: "pVM by noyau run", CLI: true}
 )
+
+// beside lists native subjects and then the pVMs of this run.
+func (b *Bench) beside(natives ...Subject) []Subject {
+	for _, i := range b.isolation {
+		natives = append(natives, Subject{Name: "pVM " + i, Isolation: i})
+	}
+	return natives
+}
+
+// byCommand lists pVMs that are started by noyau run.
+func (b *Bench) byCommand() (list []Subject) {
+	for _, i := range b.isolation {
+		list = append(list, Subject{Name: "noyau run, " + i, Isolation: i, CLI: true})
+	}
+	return list
+}
 
 func names(subjects []Subject) []string {
 	var s []string
@@ -51,8 +65,8 @@ func (s Subject) env() []string {
 }
 
 // config is the configuration of a pVM.
-func (b *Bench) config(p *Program, args ...string) monitor.Config {
-	return monitor.Config{Image: p.Image, Name: p.Name, Args: args, Isolation: b.isolation}
+func (s Subject) config(p *Program, args ...string) monitor.Config {
+	return monitor.Config{Image: p.Image, Name: p.Name, Args: args, Isolation: s.Isolation}
 }
 
 // output runs a program to its end and returns what it printed.
@@ -60,8 +74,8 @@ func (b *Bench) output(s Subject, p *Program, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Minute)
 	defer cancel()
 	var out, errs bytes.Buffer
-	if s.PVM {
-		c := b.config(p, args...)
+	if s.Isolation != "" && !s.CLI {
+		c := s.config(p, args...)
 		c.Stdout, c.Stderr = &out, &errs
 		inst, err := monitor.Start(ctx, c)
 		if err != nil {
@@ -78,7 +92,7 @@ func (b *Bench) output(s Subject, p *Program, args ...string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		cmd = exec.CommandContext(ctx, cli, append([]string{"run", "--isolation", b.isolation, p.Image}, args...)...)
+		cmd = exec.CommandContext(ctx, cli, append([]string{"run", "--isolation", s.Isolation, p.Image}, args...)...)
 	}
 	cmd.Env, cmd.Stdout, cmd.Stderr = s.env(), &out, &errs
 	if err := cmd.Run(); err != nil {
@@ -98,8 +112,8 @@ type Server struct {
 // listens there.
 func (b *Bench) serve(s Subject, p *Program, flag string, args ...string) (*Server, error) {
 	said := newLine()
-	if s.PVM {
-		c := b.config(p, append([]string{flag, ":8080"}, args...)...)
+	if s.Isolation != "" {
+		c := s.config(p, append([]string{flag, ":8080"}, args...)...)
 		c.Publish = []monitor.Publish{{IP: netip.MustParseAddr("127.0.0.1"), GuestPort: 8080}}
 		c.Stdout, c.Stderr = said, os.Stderr
 		inst, err := monitor.Start(b.ctx, c)
