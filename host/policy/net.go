@@ -121,8 +121,10 @@ func (g *Guard) Out(proto string, to netip.AddrPort) (host netip.AddrPort, ok bo
 func (g *Guard) Reply(to netip.AddrPort, ephemeral func(uint16) bool) (host netip.AddrPort, ok bool) {
 	a := to.Addr().Unmap().WithZone("")
 	switch {
-	case g.net.None || !a.IsValid() || to.Port() == 0 || a.IsUnspecified():
+	case g.net.None || !a.IsValid() || to.Port() == 0 || a.IsUnspecified() || a == nameAddr:
 		return netip.AddrPort{}, false
+	case a == gateway:
+		return netip.AddrPortFrom(hostLoop4, to.Port()), ephemeral(to.Port())
 	case a.IsLoopback():
 		return netip.AddrPortFrom(a, to.Port()), ephemeral(to.Port())
 	case isSpecial(a):

@@ -197,9 +197,14 @@ func TestReply(t *testing.T) {
 	for s, want := range map[string]bool{
 		"127.0.0.1:40000": true, "127.0.0.1:53": false, "[::1]:40000": true, "[::1]:53": false, "198.51.100.1:5": true,
 		"169.254.169.254:40000": false, "0.0.0.0:40000": false, "198.51.100.1:0": false, "[::ffff:127.0.0.1]:53": false,
+		"10.0.2.2:40000": true, "10.0.2.2:53": false, "10.0.2.3:53": false,
 	} {
-		if _, ok := g.Reply(netip.MustParseAddrPort(s), eph); ok != want {
+		host, ok := g.Reply(netip.MustParseAddrPort(s), eph)
+		if ok != want {
 			t.Errorf("%s: %v; want %v", s, ok, want)
+		}
+		if host.Addr() == Gateway() {
+			t.Errorf("%s: sent to the host's network", s)
 		}
 	}
 }
