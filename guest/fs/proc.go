@@ -51,6 +51,12 @@ func (t *Tree) fillProc(proc *inode) {
 	t.procText(proc, "filesystems", "nodev\ttmpfs\nnodev\tproc\nnodev\tnoyau\n")
 	t.procText(proc, "cmdline", "\n")
 	t.system(proc, "sys", linux.S_IFDIR|0o555).dyn = &dynamic{fill: t.fillSys}
+	if len(kernel.ProcNet) > 0 {
+		net := t.procDir(proc, "net")
+		for name, gen := range kernel.ProcNet {
+			t.procFile(net, name, gen)
+		}
+	}
 }
 
 // uname returns a field of struct new_utsname: 0 sysname, 1 nodename, 2 release,

@@ -37,6 +37,7 @@ type hostSock struct {
 
 	mu     sync.Mutex // UDP: held during a call, since connect replaces the socket
 	closed bool
+	sa     [sizeofIn6]byte // for a call, under mu
 }
 
 // handle returns the number for host calls that came with a reply.
@@ -157,8 +158,7 @@ func (h *hostSock) probe(s *Socket) uint32 {
 	if h.closed {
 		return 0
 	}
-	var b [1]byte
-	n, e := host.Recv(h.fd, b[:], linux.MSG_PEEK)
+	n, e := host.Recv(h.fd, h.sa[:1], linux.MSG_PEEK)
 	switch {
 	case e == linux.EAGAIN:
 		return 0
@@ -187,10 +187,15 @@ func (s *Socket) readyHost(h *hostSock) uint32 {
 
 // accept takes a connection of the host's listener. netMu is held.
 func (h *hostSock) accept(l *listener) (*Socket, linux.Errno) {
-	var sa [sizeofIn6]byte
-	fd, n, e := host.Accept(h.fd, sa[:])
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, linux.EAGAIN
+	}
+	sa := h.sa[:]
+	fd, n, e := host.Accept(h.fd, sa)
 	for e == linux.ECONNABORTED {
-		fd, n, e = host.Accept(h.fd, sa[:])
+		fd, n, e = host.Accept(h.fd, sa)
 	}
 	if e != 0 {
 		return nil, e

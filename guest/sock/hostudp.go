@@ -88,7 +88,6 @@ func (s *Socket) hostSendTo(p []byte, to *addr) (int, linux.Errno) {
 		}
 		return len(p), 0
 	}
-	var b [sizeofIn6]byte
 	family := uint16(linux.AF_INET6)
 	if h.four {
 		if family = linux.AF_INET; !is4(&to.ip) {
@@ -102,7 +101,7 @@ func (s *Socket) hostSendTo(p []byte, to *addr) (int, linux.Errno) {
 	}
 	outs := h.outs.Load()
 	out := to.toOutside()
-	n, e := host.SendTo(h.fd, p, 0, appendInet(b[:0], family, &out))
+	n, e := host.SendTo(h.fd, p, 0, appendInet(h.sa[:0], family, &out))
 	if e == linux.EAGAIN {
 		h.fullAt.Store(outs + 1)
 	}
@@ -116,8 +115,8 @@ func (s *Socket) hostRecvFrom(h *hostSock, m *message) (int, linux.Errno) {
 	if h.closed {
 		return 0, linux.EAGAIN
 	}
-	var sa [sizeofIn6]byte
-	n, salen, e := host.RecvFrom(h.fd, m.p, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC, sa[:])
+	sa := h.sa[:]
+	n, salen, e := host.RecvFrom(h.fd, m.p, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC, sa)
 	if e != 0 {
 		return 0, e
 	}
