@@ -79,15 +79,21 @@ func (t *Tree) populate(b *host.Boot) {
 			t.Mount(v.Path, "volume"+itoa(v.Number), NewVolume(v), v.ReadOnly)
 		}
 	}
-	t.mu.Lock()
 	if b.Dir != "" && b.Dir != "/" {
-		if p, e := t.walk(t.rootPlace(), b.Dir, follow); e == linux.ENOENT && !strings.Contains(b.Dir, "..") {
-			t.cwd = place{ino: t.mkdirs(b.Dir), kind: lastRoot}
-			t.cwd.ent = t.cwd.ino.dir.self
-		} else if e == 0 && p.isDir() {
-			t.cwd = p
-		}
+		t.start(b.Dir)
 	}
+}
+
+// start makes dir the working directory; one that is missing is made, unless it
+// is in a volume.
+func (t *Tree) start(dir string) {
+	e := t.Chdir(t.rootPlace(), dir)
+	if e != linux.ENOENT || strings.Contains(dir, "..") {
+		return
+	}
+	t.mu.Lock()
+	n := t.mkdirs(dir)
+	t.cwd = place{ino: n, ent: n.dir.self, kind: lastRoot}
 	t.mu.Unlock()
 }
 
