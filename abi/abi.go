@@ -76,6 +76,7 @@ const (
 	GuestIP4   = "10.0.2.15" // the pVM's own address, /24
 	GuestIP6   = "fd00::15"  // likewise, /64
 	GatewayIP4 = "10.0.2.2"  // the host's loopback, if the policy allows it
+	GatewayIP6 = "fd00::2"   // likewise, ::1
 	DNSIP4     = "10.0.2.3"  // the monitor's name service, udp and tcp port 53
 )
 

@@ -20,7 +20,8 @@ type Net struct {
 	// Rules, if there are any, are all that the pVM may connect to. A rule that
 	// covers a link-local or other special address allows that too.
 	Rules []Rule
-	// HostLoopback lets the pVM reach the host's loopback, as address 10.0.2.2.
+	// HostLoopback lets the pVM reach the host's loopback, as addresses 10.0.2.2
+	// and fd00::2.
 	HostLoopback bool
 	// Unrestricted lifts every restriction on where datagrams and connections
 	// go, so that the pVM may send datagrams without asking the monitor. For
@@ -40,15 +41,29 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("fd00:ec2::254/128"),
 	netip.MustParsePrefix("fd20:ce::254/128"),
 	netip.MustParsePrefix("100.100.100.200/32"),
+	netip.PrefixFrom(gateway, 32), // what stands for the host's loopback
+	netip.PrefixFrom(gateway6, 128),
 }
 
 var (
 	gateway   = netip.MustParseAddr(abi.GatewayIP4)
+	gateway6  = netip.MustParseAddr(abi.GatewayIP6)
 	nameAddr  = netip.MustParseAddr(abi.DNSIP4)
 	hostLoop4 = netip.MustParseAddr("127.0.0.1")
 )
 
-// Gateway is the address under which a pVM may know the host's loopback.
+// loopbackOf is the host's loopback address that a gateway stands for.
+func loopbackOf(a netip.Addr) (loopback netip.Addr, ok bool) {
+	switch a {
+	case gateway:
+		return hostLoop4, true
+	case gateway6:
+		return netip.IPv6Loopback(), true
+	}
+	return netip.Addr{}, false
+}
+
+// Gateway is the IPv4 address under which a pVM may know the host's loopback.
 func Gateway() netip.Addr { return gateway }
 
 // IsNameService says whether the pVM means its name service.
@@ -92,11 +107,8 @@ func (g *Guard) Out(proto string, to netip.AddrPort) (host netip.AddrPort, ok bo
 		return netip.AddrPort{}, false // only port 53, and that is not the host's
 	}
 	explicit := g.ruled(proto, a, to.Port())
-	if a == gateway {
-		if g.net.HostLoopback || g.net.Unrestricted || explicit {
-			return netip.AddrPortFrom(hostLoop4, to.Port()), true
-		}
-		return netip.AddrPort{}, false
+	if loop, is := loopbackOf(a); is {
+		return netip.AddrPortFrom(loop, to.Port()), g.net.HostLoopback || g.net.Unrestricted || explicit
 	}
 	// The unspecified addresses mean the host's loopback to connect(2).
 	if a.IsLoopback() || a.IsUnspecified() {
@@ -120,11 +132,12 @@ func (g *Guard) Out(proto string, to netip.AddrPort) (host netip.AddrPort, ok bo
 // are the ports from which programs connect.
 func (g *Guard) Reply(to netip.AddrPort, ephemeral func(uint16) bool) (host netip.AddrPort, ok bool) {
 	a := to.Addr().Unmap().WithZone("")
+	if loop, is := loopbackOf(a); is {
+		a = loop
+	}
 	switch {
 	case g.net.None || !a.IsValid() || to.Port() == 0 || a.IsUnspecified() || a == nameAddr:
 		return netip.AddrPort{}, false
-	case a == gateway:
-		return netip.AddrPortFrom(hostLoop4, to.Port()), ephemeral(to.Port())
 	case a.IsLoopback():
 		return netip.AddrPortFrom(a, to.Port()), ephemeral(to.Port())
 	case isSpecial(a):
