@@ -201,9 +201,6 @@ func recvmsg(d *kernel.Desc, s *Socket, hdr *linux.Msghdr, flags int) (int, linu
 	}
 	cn, cflags := s.control(&m, ctl)
 	hdr.Controllen = uintptr(cn)
-	if s.isRecord() {
-		m.out |= linux.MSG_EOR
-	}
 	hdr.Flags = int32(m.out | cflags | flags&linux.MSG_CMSG_CLOEXEC)
 	return n, 0
 }

@@ -113,15 +113,12 @@ func (q *queue) write(p []byte, room int) int {
 	return n
 }
 
-// read takes up to len(p) bytes of a stream and the ancillary data of the first
-// of them. It stops before a byte that carries more: data of two messages with
-// rights is never merged. A peek takes nothing.
+// read takes up to len(p) bytes of a stream. It stops behind a piece with
+// ancillary data, which comes with it: data of two messages with rights is never
+// merged. A peek takes nothing.
 func (q *queue) read(p []byte, peek bool) (n int, got *anc) {
 	for g := q.head; g != nil && n < len(p); {
 		if g.anc != nil {
-			if n > 0 {
-				break
-			}
 			if peek {
 				got = g.anc.clone()
 			} else {
