@@ -117,12 +117,9 @@ func testConfig(args []string) (c monitor.Config, done func(), err error) {
 	if err != nil {
 		return c, nil, err
 	}
-	if p := os.Getenv("PWD"); p != "" {
-		if a, err := os.Stat(p); err == nil {
-			if b, err := os.Stat(dir); err == nil && os.SameFile(a, b) {
-				dir = p // the path through the shadow GOROOT
-			}
-		}
+	// A package of the standard library lies behind a link of the shadow GOROOT.
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return c, nil, err
 	}
 	img := bin + ".image"
 	if err := build.FromBinary(bin, img); err != nil {
@@ -130,12 +127,12 @@ func testConfig(args []string) (c monitor.Config, done func(), err error) {
 	}
 	var env []string
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "NOYAU_") && !strings.HasPrefix(kv, "GOROOT=") {
+		if !strings.HasPrefix(kv, "NOYAU_") && !strings.HasPrefix(kv, "GOROOT=") && !strings.HasPrefix(kv, "PWD=") {
 			env = append(env, kv)
 		}
 	}
 	goroot := os.Getenv("NOYAU_GOROOT")
-	env = append(env, "GOROOT="+goroot)
+	env = append(env, "GOROOT="+goroot, "PWD="+dir)
 	seen := map[string]bool{}
 	mount := func(path string, ro bool) {
 		if path != "" && !seen[path] {
@@ -143,9 +140,11 @@ func testConfig(args []string) (c monitor.Config, done func(), err error) {
 			c.Volumes = append(c.Volumes, monitor.Volume{Host: path, Guest: path, ReadOnly: ro})
 		}
 	}
-	shadow := os.Getenv("GOROOT")
-	if shadow != "" && (dir == shadow || strings.HasPrefix(dir, shadow+"/")) {
+	beneath := func(root string) bool { return root != "" && strings.HasPrefix(dir, root+"/") }
+	if shadow := os.Getenv("GOROOT"); beneath(shadow) {
 		mount(shadow, true)
+	} else if beneath(goroot) {
+		mount(goroot, true)
 	} else if root, err := build.ModuleRoot(dir); err == nil {
 		mount(root, false)
 	} else {

@@ -68,7 +68,12 @@ kill:
 	LEAQ	128(SI), DI
 	MOVL	$231, AX
 	JMP	pass
+badfd:
+	MOVQ	$-9, AX		// EBADF
+	RET
 write:
+	CMPQ	DI, $2		// other numbers are the app's descriptors, not handles
+	JHI	badfd
 	MOVL	$44, AX		// sendto(fd, p, n, MSG_NOSIGNAL, 0, 0)
 	MOVL	$0x4000, R10
 	XORL	R8, R8
