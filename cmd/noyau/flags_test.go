@@ -25,6 +25,7 @@ func parse(t *testing.T, args ...string) (*runFlags, []string, error) {
 }
 
 func TestRunConfig(t *testing.T) {
+	t.Setenv("NOYAU_ISOLATION", "")
 	dir := t.TempDir()
 	tests := []struct {
 		name  string
@@ -58,6 +59,13 @@ func TestRunConfig(t *testing.T) {
 			return reflect.DeepEqual(c.Limits, []monitor.Limit{{Resource: unix.RLIMIT_NOFILE, Soft: 10, Hard: 20}})
 		}},
 		{"trace", []string{"--trace", "--isolation", "process"}, func(c monitor.Config) bool { return c.Trace && c.Isolation == "process" }},
+		{"isolation of the environment", nil, func(c monitor.Config) bool {
+			t.Setenv("NOYAU_ISOLATION", "vm")
+			f, _, _ := parse(t, "img")
+			t.Setenv("NOYAU_ISOLATION", "")
+			g, _, _ := parse(t, "img")
+			return f.isolation == "vm" && g.isolation == "auto"
+		}},
 		{"stop signal", []string{"--stop-signal", "int"}, func(c monitor.Config) bool { return c.StopSignal == unix.SIGINT }},
 		{"docker's -it", []string{"-it"}, func(c monitor.Config) bool { return true }},
 	}

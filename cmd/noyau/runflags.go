@@ -40,7 +40,11 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the id")
 	fs.BoolVar(&f.remove, "rm", false, "remove the pVM when it ends (with -d; others are always removed)")
 	fs.StringVarP(&f.dir, "workdir", "w", "", "working `directory` of the app")
-	fs.StringVar(&f.isolation, "isolation", "auto", "`kind` of isolation: process, vm or auto")
+	isolation := os.Getenv("NOYAU_ISOLATION")
+	if isolation == "" {
+		isolation = "auto"
+	}
+	fs.StringVar(&f.isolation, "isolation", isolation, "`kind` of isolation: process, vm or auto; $NOYAU_ISOLATION is the default")
 	fs.BoolVar(&f.trace, "trace", false, "print the app's system calls")
 	fs.StringVar(&f.net, "net", "default", "network `policy`: default, none, host-loopback, unrestricted")
 	fs.StringArrayVar(&f.allowOut, "allow-out", nil, "connect only to `place`s: host|ip|cidr[:port][/tcp|/udp]")

@@ -1,5 +1,7 @@
 // Package cli drives the built noyau command as a user does, with an image that
-// it has built itself.
+// it has built itself. The isolation is process, or what NOYAU_ISOLATION says:
+//
+//	NOYAU_ISOLATION=vm go test ./test/cli
 package cli
 
 import (
@@ -36,16 +38,27 @@ func setup(m *testing.M) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(tmp)
+	os.Setenv("NOYAU_ISOLATION", isolation())
 	noyau, probe = filepath.Join(tmp, "noyau"), filepath.Join(tmp, "probe.img")
 	for _, args := range [][]string{
 		{"go", "build", "-o", noyau, "noyau.dev/cmd/noyau"},
 		{noyau, "build", "-o", probe, "./testdata/probe"},
 	} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+		c := exec.Command(args[0], args[1:]...)
+		c.Env = append(os.Environ(), "CGO_ENABLED=0") // the runner of isolation=vm is static
+		if out, err := c.CombinedOutput(); err != nil {
 			return 0, fmt.Errorf("%q: %v\n%s", args, err, out)
 		}
 	}
 	return m.Run(), nil
+}
+
+// isolation is that of all pVMs of the tests.
+func isolation() string {
+	if v := os.Getenv("NOYAU_ISOLATION"); v != "" {
+		return v
+	}
+	return "process"
 }
 
 // A user has directories of their own.

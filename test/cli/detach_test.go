@@ -80,6 +80,9 @@ func TestDetachedServer(t *testing.T) {
 	if all[0].ID != id || all[0].Status.Phase != "running" || len(all[0].Info.Sandbox) == 0 {
 		t.Errorf("inspect: %+v", all[0])
 	}
+	if got := all[0].Info.Isolation; got != isolation() && isolation() != "auto" {
+		t.Errorf("isolation %s, want %s", got, isolation())
+	}
 	u.fails(125, []string{"run", "-d", "--name", "web", probe}, `"web" is in use by pVM `+id, "noyau rm -f web")
 	u.fails(1, []string{"rm", "web"}, "rm -f")
 	if got := u.ok("stop", "web"); got != "web\n" {
