@@ -44,7 +44,8 @@ func (t *Tree) populate(b *host.Boot) {
 		path string
 		mode uint32
 	}{
-		{"/tmp", 0o1777}, {"/root", 0o700}, {"/var/tmp", 0o1777}, {"/run", 0o755}, {"/home", 0o755}, {"/etc/ssl/certs", 0o755},
+		{"/tmp", 0o1777}, {"/root", 0o700}, {"/var/tmp", 0o1777}, {"/run", 0o755}, {"/home", 0o755}, {"/mnt", 0o755},
+		{"/bin", 0o755}, {"/usr/bin", 0o755}, {"/var/log", 0o755}, {"/etc/ssl/certs", 0o755},
 	} {
 		t.mkdirs(d.path).mode = linux.S_IFDIR | d.mode
 	}
