@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +19,8 @@ const UnprivilegedID = 65534
 
 // A jail is what all images of this process share: namespaces that hold
 // nothing. A network namespace costs more to make than an image takes to run, so
-// they are made once, by a child that ends at once, and joined by descriptor.
+// they are made once, by a child that ends at once, and joined by descriptor. A
+// jail does not change; see weaken.
 type jail struct {
 	spaces  []space // in the order in which they are joined
 	empty   int     // descriptor of an empty directory that has no name; -1: none
@@ -25,9 +28,8 @@ type jail struct {
 	alive   [2]int  // pipe: the write end closes when this process ends
 	missing []string
 	root    bool // whether this process is the real root
-	pidNS   bool // whether images get a pid namespace each; cleared when refused
+	pidNS   bool // whether images get a pid namespace each
 	clone3  bool
-	mu      sync.Mutex // guards pidNS, clone3 and missing after the jail was made
 }
 
 // space is a namespace.
@@ -47,8 +49,32 @@ var spaceKinds = []space{
 	{"mount", unix.CLONE_NEWNS, "mnt", -1}, // last: nothing has a name afterwards
 }
 
-// theJail makes the jail of this process at its first call.
-var theJail = sync.OnceValues(makeJail)
+// current is the jail of this process.
+var current struct {
+	make sync.Once
+	err  error
+	jail atomic.Pointer[jail]
+}
+
+// theJail returns the jail of this process, and makes it at its first call.
+func theJail() (*jail, error) {
+	current.make.Do(func() {
+		j, err := makeJail()
+		current.err = err
+		current.jail.Store(j)
+	})
+	return current.jail.Load(), current.err
+}
+
+// weaken returns a copy of j in which change has given up something that this
+// machine refuses. If j is in use, further launches use the copy.
+func (j *jail) weaken(why string, change func(j *jail)) *jail {
+	c := *j
+	c.missing = append(slices.Clone(j.missing), why)
+	change(&c)
+	current.jail.CompareAndSwap(j, &c)
+	return &c
+}
 
 // Prepare makes what all images of this process share. Start does it if nobody
 // did; calling Prepare early, on a goroutine of its own, takes it off the path of
@@ -63,6 +89,9 @@ func makeJail() (*jail, error) {
 		return nil, err
 	}
 	j := &jail{empty: -1, root: os.Geteuid() == 0, pidNS: true, clone3: true}
+	if _, _, e := unix.RawSyscall(unix.SYS_CLONE3, 0, 0, 0); e == unix.ENOSYS || e == unix.EPERM {
+		j.clone3 = false // a filter around this process refuses it
+	}
 	if err := unix.Pipe2(j.alive[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("process: pipe: %w", err)
 	}

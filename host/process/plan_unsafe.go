@@ -36,6 +36,15 @@ type sources struct {
 	procs  []int // cgroup.procs of groups of cgroup v1
 }
 
+// Names of steps that an image can do without.
+const (
+	stepProcs  = "enter the control group"
+	stepChroot = "chroot"
+)
+
+// step is the name of the step that joins s.
+func (s *space) step() string { return "join the " + s.name + " namespace" }
+
 const cloneVfork = unix.CLONE_VM | unix.CLONE_VFORK
 
 // newPlan lists every step of a launch.
@@ -45,9 +54,12 @@ const cloneVfork = unix.CLONE_VM | unix.CLONE_VFORK
 // allowed the other; and as a process enters a pid namespace only by being born in
 // it, that takes two clones. CLONE_PARENT makes the grandchild a child of this
 // process all the same.
-func newPlan(s *Spec, j *jail, src *sources, pidNS, clone3 bool) *plan {
-	p := &plan{pidNS: pidNS, clone3: clone3, pidfd: -1}
-	p.double = pidNS && !j.root
+func newPlan(s *Spec, j *jail, src *sources) *plan {
+	p := &plan{clone3: j.clone3, pidfd: -1}
+	p.steps, p.names, p.keep = make([]step, 0, 64), make([]string, 0, 64), make([]any, 0, 32)
+	// The first image of a family would take the others with it.
+	p.pidNS = j.pidNS && (j.root || j.has("user")) && !s.Allow.Fork
+	p.double = p.pidNS && !j.root
 	if p.double {
 		// The file table is shared, so that the pidfd made below is ours.
 		p.add("clone", 0, unix.SYS_CLONE, cloneVfork|unix.CLONE_FILES)
@@ -64,10 +76,10 @@ func newPlan(s *Spec, j *jail, src *sources, pidNS, clone3 bool) *plan {
 // join enters control groups of v1 and the namespaces of the jail.
 func (p *plan) join(j *jail, src *sources) {
 	for _, fd := range src.procs {
-		p.add("enter the control group", 0, unix.SYS_WRITE, uintptr(fd), p.cstring("0"), 1)
+		p.add(stepProcs, 0, unix.SYS_WRITE, uintptr(fd), p.cstring("0"), 1)
 	}
 	for _, sp := range j.spaces {
-		p.add("join the "+sp.name+" namespace", 0, unix.SYS_SETNS, uintptr(sp.fd), sp.flag)
+		p.add(sp.step(), 0, unix.SYS_SETNS, uintptr(sp.fd), sp.flag)
 	}
 }
 
@@ -116,7 +128,7 @@ func (p *plan) child(s *Spec, j *jail, src *sources) {
 	p.add("setpgid", 0, unix.SYS_SETPGID, 0, 0)
 	if !j.has("mount") && j.chroot {
 		p.add("fchdir", 0, unix.SYS_FCHDIR, uintptr(j.empty))
-		p.add("chroot", 0, unix.SYS_CHROOT, p.cstring("."))
+		p.add(stepChroot, 0, unix.SYS_CHROOT, p.cstring("."))
 	}
 	if j.root {
 		const id = UnprivilegedID

@@ -3,8 +3,8 @@ package process
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -14,9 +14,11 @@ import (
 // A Process is an image that runs. Its methods are safe for concurrent use.
 type Process struct {
 	pid    int
-	pidfd  *os.File
 	group  *group
 	report Report
+
+	mu    sync.Mutex
+	pidfd int // -1 when the process was waited for
 
 	once   sync.Once
 	status Status
@@ -88,58 +90,56 @@ func launch(s *Spec, j *jail, g *group) (*Process, error) {
 	defer done()
 	noHugePages()
 	for {
-		j.mu.Lock()
-		pidNS, clone3 := j.pidNS && (j.root || j.has("user")) && !s.Allow.Fork, j.clone3
-		j.mu.Unlock()
-		if !clone3 && src.cgroup >= 0 {
+		if !j.clone3 && src.cgroup >= 0 {
 			src.cgroup = -1
-			g.refuse("clone3 is not allowed here")
+			g.refuse("clone3(2) is not allowed here")
 		}
-		plan := newPlan(s, j, src, pidNS, clone3)
+		plan := newPlan(s, j, src)
 		err := plan.launch()
 		runtime.KeepAlive(s)
 		if err == nil {
-			return newProcess(s, j, g, plan)
+			return newProcess(s, j, g, plan), nil
 		}
-		if !retry(j, g, src, plan, err) {
+		if j = less(j, g, src, plan, err); j == nil {
 			return nil, err
 		}
 	}
 }
 
-// retry decides whether to try again with less.
-func retry(j *jail, g *group, src *sources, p *plan, err error) bool {
+// less gives up what has made a launch fail, if an image can do without. Each time
+// there is less to give up. It returns the jail to try next, nil if there is none.
+func less(j *jail, g *group, src *sources, p *plan, err error) *jail {
 	var se *StepError
-	if !errors.As(err, &se) {
-		return false
+	if !errors.As(err, &se) || se.Errno == unix.EAGAIN || se.Errno == unix.ENOMEM {
+		return nil
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	isClone := se.Step == "clone" || se.Step == "clone3"
 	switch {
-	case se.Step == "clone3" && p.clone3 && (se.Errno == unix.ENOSYS || se.Errno == unix.EPERM && !p.pidNS):
-		j.clone3 = false
-	case se.Step == "clone3" && src.cgroup >= 0:
+	case isClone && src.cgroup >= 0:
 		src.cgroup = -1
 		g.refuse(err.Error())
-	case se.Step == "enter the control group":
+		return j
+	case se.Step == stepProcs:
 		src.procs = nil
 		g.refuse(err.Error())
-	case (se.Step == "clone" || se.Step == "clone3") && p.pidNS && se.Errno != unix.EAGAIN && se.Errno != unix.ENOMEM:
-		j.pidNS = false
-		j.missing = append(j.missing, "pid namespace: "+se.Errno.Error())
-	default:
-		return false
+		return j
+	case isClone && p.pidNS:
+		return j.weaken("pid namespace: "+se.Errno.Error(), func(j *jail) { j.pidNS = false })
+	case se.Step == stepChroot:
+		return j.weaken("root: "+se.Errno.Error(), func(j *jail) { j.chroot = false })
 	}
-	return true
+	for i, sp := range j.spaces {
+		if se.Step == sp.step() {
+			return j.weaken(sp.name+" namespace: "+se.Errno.Error(), func(j *jail) {
+				j.spaces = slices.Delete(slices.Clone(j.spaces), i, i+1)
+			})
+		}
+	}
+	return nil
 }
 
-func newProcess(s *Spec, j *jail, g *group, p *plan) (*Process, error) {
-	fd := int(p.pidfd)
-	unix.SetNonblock(fd, true)
-	proc := &Process{pidfd: os.NewFile(uintptr(fd), "pidfd"), group: g}
-	proc.pid = int(p.fail.pid)
-	proc.report = j.reportOf(s, g, p)
-	return proc, nil
+func newProcess(s *Spec, j *jail, g *group, p *plan) *Process {
+	return &Process{pid: int(p.fail.pid), pidfd: int(p.pidfd), group: g, report: j.reportOf(s, g, p)}
 }
 
 // PID is the number of the process on the host.
@@ -150,26 +150,26 @@ func (p *Process) Sandbox() Report { return p.report }
 
 // Kill ends the process at once. It does nothing if it has ended.
 func (p *Process) Kill() error {
-	rc, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var sig error
-	if rc.Control(func(fd uintptr) { sig = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) }) != nil {
-		return nil // closed: it was waited for
-	}
-	if sig == unix.ESRCH {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd < 0 {
 		return nil
 	}
-	return sig
+	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("process: kill %d: %w", p.pid, err)
+	}
+	return nil
 }
 
-// Wait returns when the process has ended. It holds no thread meanwhile, may be
+// Wait returns when the process has ended. A few waits hold a thread, any more do not. It may be
 // called any number of times, and must be called once to let go of the process.
 func (p *Process) Wait() (Status, Usage) {
 	p.once.Do(func() {
 		p.status, p.usage = waitPidfd(p.pidfd)
-		p.pidfd.Close()
+		p.mu.Lock()
+		unix.Close(p.pidfd)
+		p.pidfd = -1
+		p.mu.Unlock()
 		p.status.OOM = p.status.Signal == int(unix.SIGKILL) && p.group.outOfMemory()
 		p.group.remove()
 	})

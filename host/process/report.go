@@ -8,8 +8,6 @@ import (
 
 // reportOf says what is in force for the process that p has launched.
 func (j *jail) reportOf(s *Spec, g *group, p *plan) Report {
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	r := Report{Missing: append([]string(nil), j.missing...)}
 	in := func(format string, a ...any) { r.InForce = append(r.InForce, fmt.Sprintf(format, a...)) }
 	out := func(format string, a ...any) { r.Missing = append(r.Missing, fmt.Sprintf(format, a...)) }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openSources collects the descriptors for a launch, all of them at firstOwn or
-// above. done closes those made for it.
+// openSources collects the descriptors for a launch, all of them above those that
+// the launch places. done closes those made for it.
 func openSources(s *Spec, g *group) (src *sources, done func(), err error) {
 	src = &sources{image: -1, cgroup: -1}
 	var made []int
@@ -23,9 +23,10 @@ func openSources(s *Spec, g *group) (src *sources, done func(), err error) {
 			closeMade()
 		}
 	}()
+	free := len(s.Files) + 2
 	high := func(f *os.File) (int, error) {
 		fd, err := number(f)
-		if err != nil || fd >= firstOwn {
+		if err != nil || fd >= free {
 			return fd, err
 		}
 		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstOwn)

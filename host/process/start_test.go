@@ -2,6 +2,7 @@ package process
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -188,11 +189,12 @@ func TestFallbacks(t *testing.T) {
 		{"no pid namespace", func(j *jail) { j.pidNS = false }, ""},
 		{"no mount namespace", func(j *jail) { j.spaces = without(j.spaces, "mount") }, ""},
 		{"no namespaces", func(j *jail) { j.spaces, j.chroot = nil, os.Geteuid() == 0 }, ""},
+		{"a namespace cannot be joined", func(j *jail) { j.spaces = broken(j.spaces, "network") }, "network namespace: bad file descriptor"},
 		{"no root either", func(j *jail) { j.spaces, j.chroot = nil, false }, "no file system"},
 	}
 	for _, tt := range tests {
-		j := &jail{spaces: whole.spaces, empty: whole.empty, chroot: whole.chroot, alive: whole.alive,
-			root: whole.root, pidNS: whole.pidNS, clone3: whole.clone3}
+		copied := *whole
+		j := &copied
 		tt.change(j)
 		s := Spec{Image: new(code).exit(survived).file(t), Files: testFiles(t)}
 		if err := check(&s); err != nil {
@@ -207,10 +209,24 @@ func TestFallbacks(t *testing.T) {
 		if st, _ := p.Wait(); st != (Status{Code: survived}) {
 			t.Errorf("%s: got %+v", tt.name, st)
 		}
+		if tt.want != "" && len(whole.spaces) == 0 {
+			continue // nothing to break
+		}
 		if missing := strings.Join(p.Sandbox().Missing, "; "); !strings.Contains(missing, tt.want) {
 			t.Errorf("%s: the report misses %q: %q", tt.name, tt.want, missing)
 		}
 	}
+}
+
+// broken is list with a descriptor that is none.
+func broken(list []space, name string) []space {
+	list = slices.Clone(list)
+	for i := range list {
+		if list[i].name == name {
+			list[i].fd = 1 << 20
+		}
+	}
+	return list
 }
 
 func without(list []space, name string) (rest []space) {

@@ -35,7 +35,7 @@ func TestTiming(t *testing.T) {
 	var costs [][]time.Duration
 	var total, handoff []time.Duration
 	for range rounds {
-		plan := newPlan(&s, j, src, j.pidNS, j.clone3)
+		plan := newPlan(&s, j, src)
 		slots := make([]unix.Timespec, len(plan.steps)+1)
 		timed := &plan.program
 		steps, list := timed.steps, timed.names
@@ -54,7 +54,7 @@ func TestTiming(t *testing.T) {
 		}
 		slots[len(steps)] = now() // when the launcher has gone on
 		handoff = append(handoff, time.Since(begin))
-		p, _ := newProcess(&s, j, g, plan)
+		p := newProcess(&s, j, g, plan)
 		p.Wait()
 		total = append(total, time.Since(begin))
 		if names == nil {
@@ -80,4 +80,28 @@ func TestTiming(t *testing.T) {
 	}
 	show("until launched", handoff)
 	show("until waited for", total)
+}
+
+// TestJailTiming does the same for what the first launch of a monitor pays.
+func TestJailTiming(t *testing.T) {
+	if os.Getenv("NOYAU_TIMING") == "" {
+		t.Skip("set NOYAU_TIMING=1 to see the cost of each step")
+	}
+	var total, root []time.Duration
+	for range 50 {
+		begin := time.Now()
+		fd := emptyDirectory()
+		root = append(root, time.Since(begin))
+		unix.Close(fd)
+		begin = time.Now()
+		j, err := makeJail()
+		if err != nil {
+			t.Fatal(err)
+		}
+		total = append(total, time.Since(begin))
+		j.close()
+	}
+	slices.Sort(total)
+	slices.Sort(root)
+	fmt.Println("empty directory", root[25], "all", total[25])
 }

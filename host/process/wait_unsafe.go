@@ -24,22 +24,39 @@ const (
 	cldDumped = 3
 )
 
-// waitPidfd parks the goroutine in the poller until the process has ended, then
-// reaps it.
-func waitPidfd(f *os.File) (st Status, u Usage) {
-	rc, err := f.SyscallConn()
-	if err != nil {
-		return Status{Code: 255}, u
-	}
-	try := func(fd uintptr) bool { return reapPidfd(fd, unix.WNOHANG, &st, &u) }
-	if err := rc.Read(try); err != nil {
-		// The descriptor cannot be polled: wait on a thread.
-		rc.Control(func(fd uintptr) {
-			unix.SetNonblock(int(fd), false)
-			reapPidfd(fd, 0, &st, &u)
-		})
+// A thread that is blocked in waitid(2) learns of the end some 20 µs earlier than
+// Go's poller. So a few waits have a thread each, which sleeps; any more use the poller.
+var threads = make(chan struct{}, 4)
+
+// waitPidfd waits for the process to end and reaps it.
+func waitPidfd(fd int) (st Status, u Usage) {
+	select {
+	case threads <- struct{}{}:
+		reapPidfd(uintptr(fd), 0, &st, &u)
+		<-threads
+	default:
+		if waitInPoller(fd, &st, &u) != nil {
+			reapPidfd(uintptr(fd), 0, &st, &u)
+		}
 	}
 	return st, u
+}
+
+// waitInPoller parks the goroutine in Go's poller until the process has ended.
+func waitInPoller(fd int, st *Status, u *Usage) error {
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstOwn)
+	if err != nil {
+		return err
+	}
+	unix.SetNonblock(own, true) // what makes os.NewFile use the poller
+	f := os.NewFile(uintptr(own), "pidfd")
+	defer f.Close()
+	defer unix.SetNonblock(fd, false) // both are one open file
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return rc.Read(func(fd uintptr) bool { return reapPidfd(fd, unix.WNOHANG, st, u) })
 }
 
 // reapPidfd reports whether there is nothing more to wait for.
