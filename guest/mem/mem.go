@@ -4,8 +4,8 @@
 // Anonymous maps are pages of rt. A file of the host is mapped by the host,
 // shared, where the isolation can do that; every other file map is a copy that
 // is kept coherent: calls that write to the file update the copies at once, and
-// what the app stored in a shared writable copy reaches the file at msync,
-// munmap and exit. Protections of files that the host maps are enforced, others
+// what the app stored in a shared writable copy reaches the file at msync and
+// munmap, and at exit if that is a system call of the app's. Protections of files that the host maps are enforced, others
 // are recorded and answered only. Nothing is ever executable.
 package mem
 
