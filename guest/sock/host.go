@@ -40,14 +40,6 @@ type hostSock struct {
 	sa     [sizeofIn6]byte // for a call, under mu
 }
 
-// handle returns the number for host calls that came with a reply.
-func handle(r *host.Reply) int32 {
-	if r.FD < 0 && rt.Boot().Flags&abi.BootVM != 0 && r.Handle != 0 {
-		return int32(r.Handle)
-	}
-	return r.FD
-}
-
 // attach makes fd the host's socket of s. netMu is held.
 func (s *Socket) attach(fd int32, name uint32) (*hostSock, linux.Errno) {
 	h := &hostSock{s: s, fd: fd, name: name}
@@ -101,8 +93,8 @@ func (h *hostSock) close() {
 
 // drop gives back a handle that came too late.
 func drop(r *host.Reply) {
-	if fd := handle(r); fd >= 0 {
-		host.Close(fd)
+	if r.FD >= 0 {
+		host.Close(r.FD)
 		if r.Handle != 0 {
 			host.Post(abi.Msg{Op: abi.OpDrop, Handle: r.Handle})
 		}
@@ -113,10 +105,6 @@ func drop(r *host.Reply) {
 // descriptor beside it.
 func (h *hostSock) request(m abi.Msg) (host.Reply, linux.Errno) {
 	if m.Handle = h.name; m.Handle != 0 {
-		return host.Request(m)
-	}
-	if rt.Boot().Flags&abi.BootVM != 0 {
-		m.Handle = uint32(h.fd)
 		return host.Request(m)
 	}
 	return host.RequestWith(m, h.fd)
@@ -234,7 +222,7 @@ func (s *Socket) publishUDP() linux.Errno {
 	e = s.published(&r, e, stNew)
 	if e != 0 {
 		netMu.Lock()
-		s.bound = false
+		s.bound, s.ipLock, s.portLock = false, false, false
 		s.unconnect()
 		netMu.Unlock()
 	}
@@ -253,7 +241,7 @@ func (s *Socket) published(r *host.Reply, e linux.Errno, st uint32) linux.Errno 
 	case e != 0:
 		drop(r)
 		return e
-	case handle(r) < 0:
+	case r.FD < 0:
 		return linux.EIO
 	}
 	netMu.Lock()
@@ -262,7 +250,7 @@ func (s *Socket) published(r *host.Reply, e linux.Errno, st uint32) linux.Errno 
 		drop(r)
 		return 0
 	}
-	h, e := s.attach(handle(r), r.Handle)
+	h, e := s.attach(r.FD, r.Handle)
 	if e == 0 {
 		h.four, h.pub = replyFour(r), true
 	}
@@ -294,7 +282,7 @@ func (s *Socket) dial() {
 // dialed ends a dial. A reply that comes after the socket was closed gives its
 // handle back.
 func (s *Socket) dialed(r *host.Reply, e linux.Errno) {
-	if e == 0 && handle(r) < 0 {
+	if e == 0 && r.FD < 0 {
 		e = linux.EIO
 	}
 	netMu.Lock()
@@ -307,7 +295,7 @@ func (s *Socket) dialed(r *host.Reply, e linux.Errno) {
 	if e != 0 {
 		drop(r)
 	} else {
-		h, e = s.attach(handle(r), r.Handle)
+		h, e = s.attach(r.FD, r.Handle)
 	}
 	if e != 0 {
 		s.refuse(e)

@@ -30,7 +30,7 @@ func (s *Socket) rehost(to *addr) linux.Errno {
 
 // adoptUDP makes the handle of a reply the host's socket of s.
 func (s *Socket) adoptUDP(r *host.Reply, connected bool) linux.Errno {
-	if handle(r) < 0 {
+	if r.FD < 0 {
 		return linux.EIO
 	}
 	netMu.Lock()
@@ -39,7 +39,7 @@ func (s *Socket) adoptUDP(r *host.Reply, connected bool) linux.Errno {
 		drop(r)
 		return 0
 	}
-	h, e := s.attach(handle(r), r.Handle)
+	h, e := s.attach(r.FD, r.Handle)
 	if e == 0 {
 		h.to, h.four = connected, replyFour(r)
 	}

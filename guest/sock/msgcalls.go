@@ -20,6 +20,11 @@ func sendAll(d *kernel.Desc, s *Socket, m *message) (int, linux.Errno) {
 		}
 		switch {
 		case e == linux.EAGAIN && wait:
+			if !s.isStream() {
+				// There may be room, but not for this message: Ready knows no
+				// better, so let the receiver run.
+				rt.Gosched()
+			}
 			if kernel.Wait(s, rt.Out, s.deadline(linux.SO_SNDTIMEO)) == 0 {
 				continue
 			}
