@@ -12,9 +12,10 @@ import (
 // descriptors and calls under way refer to it.
 type Desc struct {
 	File
-	refs  atomic.Int32
-	flags atomic.Uint32
-	hooks map[any]func() // guarded by hooksMu
+	refs   atomic.Int32
+	flags  atomic.Uint32
+	hooks  map[any]func() // guarded by hooksMu
+	polled int32          // the descriptor that the runtime's poller has, plus one; guarded by attached.mu
 }
 
 var hooksMu sync.Mutex

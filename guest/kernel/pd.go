@@ -3,6 +3,7 @@ package kernel
 import (
 	"sync"
 
+	"noyau.dev/guest/linux"
 	"noyau.dev/guest/rt"
 )
 
@@ -16,6 +17,7 @@ var attached struct {
 type attachment struct {
 	Watcher
 	file File
+	desc *Desc
 }
 
 // PollOpen is rt.PollOpen.
@@ -25,13 +27,23 @@ func PollOpen(fd int32, pd rt.PD) uint32 {
 		return uint32(e)
 	}
 	defer d.Put()
-	t := &attachment{file: d.File}
+	attached.mu.Lock()
+	if d.polled == fd+1 {
+		attached.mu.Unlock()
+		return uint32(linux.EEXIST)
+	}
+	d.polled = fd + 1
+	attached.mu.Unlock()
+	t := &attachment{file: d.File, desc: d}
 	if a, ok := d.File.(PDAttacher); ok {
 		a.AttachPD(uintptr(pd))
 	} else {
 		q := d.Queue()
 		if q == nil {
-			return 1 // EPERM: always ready
+			attached.mu.Lock()
+			d.polled = 0
+			attached.mu.Unlock()
+			return uint32(linux.EPERM) // always ready
 		}
 		t.Mask, t.PD = rt.In|rt.Out|rt.Pri|rt.RdHup, pd
 		q.Add(&t.Watcher)
@@ -55,6 +67,9 @@ func PollClose(fd int32, pd rt.PD) {
 	attached.mu.Lock()
 	t := attached.m[pd]
 	delete(attached.m, pd)
+	if t != nil && t.desc.polled == fd+1 {
+		t.desc.polled = 0
+	}
 	attached.mu.Unlock()
 	switch {
 	case t == nil:

@@ -111,7 +111,7 @@ func why(allowed map[string]string, pkg, name string) string {
 // goTest runs a go test -json command and returns the results by test name; ""
 // is the package as a whole.
 func goTest(t *testing.T, argv ...string) map[string]result {
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var stderr bytes.Buffer
