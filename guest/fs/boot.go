@@ -32,7 +32,11 @@ func memoryLimit() uint64 {
 
 // boot makes the name space that the app starts in.
 func boot(b *host.Boot) {
-	Root = NewTree(int64(min(memoryLimit()/2, maxSize))) // half, as tmpfs does
+	share := uint64(2) // half, as tmpfs takes it
+	if rt.Boot().Memory != 0 {
+		share = 4 // beside a heap that grows to the limit
+	}
+	Root = NewTree(int64(min(memoryLimit()/share, maxSize)))
 	Root.populate(b)
 	kernel.SocketNames = socketNames{Root}
 }

@@ -2,13 +2,13 @@ package fs
 
 import "noyau.dev/guest/linux"
 
-// chunkSize is the unit in which the content of a file is allocated: the
-// largest that is still a small object of the Go heap.
+// chunkSize is the unit in which the content of a file is allocated, in bytes.
 const chunkSize = 32 << 10
 
 // A content is the bytes of a regular file: sparse, in chunks. A chunk may be
 // shorter than chunkSize, or missing; what is not there reads as zeros. So a
 // small file costs about its size, and a file of a terabyte of holes nothing.
+// Short chunks are of the Go heap; those of full capacity are the pool's.
 type content struct {
 	size  int64
 	head  []byte           // the first chunk: all of most files
@@ -19,6 +19,7 @@ type content struct {
 // A quota bounds the memory of a tree. It is guarded by the tree's mutex.
 type quota struct {
 	used, limit int64
+	pool        pool
 }
 
 func (q *quota) take(n int64) bool {
@@ -27,6 +28,14 @@ func (q *quota) take(n int64) bool {
 	}
 	q.used += n
 	return true
+}
+
+// give takes back a chunk.
+func (q *quota) give(b []byte) {
+	q.used -= int64(cap(b))
+	if cap(b) == chunkSize {
+		q.pool.put(b)
+	}
 }
 
 func (c *content) chunk(i int64) []byte {
@@ -74,6 +83,9 @@ func (c *content) readAt(p []byte, off int64) int {
 	return n
 }
 
+// wholeFrom is the first chunk that is never short: the file is large by then.
+const wholeFrom = 4
+
 // grow makes chunk i at least n bytes long, or reports ENOSPC.
 func (c *content) grow(i int64, n int, q *quota) ([]byte, linux.Errno) {
 	b := c.chunk(i)
@@ -83,21 +95,25 @@ func (c *content) grow(i int64, n int, q *quota) ([]byte, linux.Errno) {
 	if n <= cap(b) {
 		b = b[:n]
 	} else {
-		want := n
-		if i > 0 || n > chunkSize/2 {
+		want := max(n, 2*cap(b), 64)
+		if i >= wholeFrom || want > chunkSize/2 {
 			want = chunkSize
-		} else if d := 2 * cap(b); d > n {
-			want = min(d, chunkSize)
-		}
-		if want < 64 {
-			want = 64
 		}
 		more := int64(want - cap(b))
 		if !q.take(more) {
 			return nil, linux.ENOSPC
 		}
+		var nb []byte
+		if want == chunkSize {
+			if nb = q.pool.get(); nb == nil {
+				q.take(-more)
+				return nil, linux.ENOSPC
+			}
+			nb = nb[:n]
+		} else {
+			nb = make([]byte, n, want)
+		}
 		c.alloc += more
-		nb := make([]byte, n, want)
 		copy(nb, b)
 		b = nb
 	}
@@ -157,7 +173,7 @@ func (c *content) punch(off, n int64, q *quota) {
 		}
 		if from == 0 {
 			c.alloc -= int64(cap(b))
-			q.take(-int64(cap(b)))
+			q.give(b)
 			c.setChunk(i, nil)
 			return
 		}
@@ -232,6 +248,9 @@ func (c *content) seek(off int64, hole bool) (int64, linux.Errno) {
 
 // free gives everything back.
 func (c *content) free(q *quota) {
-	q.take(-c.alloc)
+	q.give(c.head)
+	for _, b := range c.rest {
+		q.give(b)
+	}
 	*c = content{}
 }
