@@ -64,8 +64,8 @@ func sourceFor(dst *[16]byte) [16]byte {
 
 // The host's own loopback is not the pVM's: inside it goes by the gateway's
 // addresses. fromOutside translates the address of a peer that the host gave,
-// so that nobody outside looks like a program of the pVM's; toOutside does the
-// reverse where the guest names a host address itself.
+// so that nobody outside looks like a program of the pVM's. The monitor
+// translates back in requests; toOutside does where there is none.
 func (a *addr) fromOutside() {
 	switch {
 	case a.ip == loop6:

@@ -28,7 +28,6 @@ type hostSock struct {
 	name uint32 // the monitor's name for it; 0: it has none
 	four bool   // UDP: an IPv4 socket
 	to   bool   // UDP: connected
-	pub  bool   // UDP: of a published port
 
 	outs   atomic.Uint64 // Out edges, and calls of slow
 	fullAt atomic.Uint64 // outs, plus one, at the last send that found no room
@@ -252,7 +251,7 @@ func (s *Socket) published(r *host.Reply, e linux.Errno, st uint32) linux.Errno 
 	}
 	h, e := s.attach(r.FD, r.Handle)
 	if e == 0 {
-		h.four, h.pub = replyFour(r), true
+		h.four = replyFour(r)
 	}
 	netMu.Unlock()
 	if e == 0 {

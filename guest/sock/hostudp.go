@@ -78,11 +78,7 @@ func (s *Socket) hostSendTo(p []byte, to *addr) (int, linux.Errno) {
 		return s.hostSend(h, p, 0)
 	}
 	if rt.Boot().Flags&abi.BootNetOut == 0 {
-		out := *to
-		if h.pub {
-			out = out.toOutside()
-		}
-		_, e := host.Request(abi.Msg{Op: abi.OpSendTo, Handle: h.name}, abi.AppendAddr(nil, out.toHost()), p)
+		_, e := host.Request(abi.Msg{Op: abi.OpSendTo, Handle: h.name}, abi.AppendAddr(nil, to.toHost()), p)
 		if e != 0 {
 			return 0, e
 		}
