@@ -47,3 +47,47 @@ const (
 	VMInfoPage      = 0x7fffffea0000
 	VMHypercallPage = 0x7fffffec0000
 )
+
+// The ring is memory that guest and monitor share so that data of accepted
+// connections needs fewer exits. Its address is in the info page (VMInfoRing);
+// 0 means there is none, and using it is never required.
+//
+// Out: the guest appends records (handle u32, length u32, data, padded to 8
+// bytes) at VMRingOut+used, then adds to used. The monitor sends them at the next
+// exit of any kind, before anything else. The guest sets writing while it
+// appends and does not append while somebody else writes, or while blocked is
+// not 0: then a peer does not read and what is in the queue stays there.
+// Errors of such sends show at the next call on the handle.
+//
+// In: when CallPoll reports that a connection is readable, the monitor may
+// already have received up to VMSlotSize bytes into a free slot. A slot belongs to
+// the handle in VMRingHandles (VMSlotFree: none) until the guest writes
+// VMSlotFree there. Its bytes come before those that CallRecv gives.
+//
+// The bit of a handle in VMRingReadable, written by the monitor only, is clear
+// after a receive that took all there was: CallRecv would say EAGAIN, and does not
+// need to be made before CallPoll has reported the handle again.
+const (
+	VMInfoRing = 0x38
+
+	VMRingUsed       = 0x00 // u32: bytes of records, written by the guest; reset by the monitor
+	VMRingWriting    = 0x04 // u32: the guest is appending
+	VMRingBlocked    = 0x08 // u32: by the monitor: do not append
+	VMRingFilled     = 0x0c // u32: by the monitor: slots in use when it last ran
+	VMRingHandles    = 0x100
+	VMRingLengths    = 0x200
+	VMRingReadable   = 0x1000
+	VMRingHandlesMax = 1 << 16 // handles from here on have no part in the ring
+	VMRingOut        = VMRingReadable + VMRingHandlesMax/8
+	VMRingOutSize    = 64 << 10
+	VMRingSlots      = VMRingOut + VMRingOutSize
+	VMSlots          = 64
+	VMSlotSize       = 4096
+	VMSlotFree       = 0xffffffff
+	VMRingSize       = VMRingSlots + VMSlots*VMSlotSize
+
+	// VMRing is where the ring lies today.
+	VMRing = 0x7fffffee0000
+	// VMQueued is the most bytes that one record should have: more is better sent by a call.
+	VMQueued = 16 << 10
+)

@@ -23,12 +23,20 @@ func result(r uintptr, e uint32) (int, linux.Errno) {
 // Recv receives from a socket; 0 bytes and no error is the end of a stream.
 // flags are MSG_PEEK, MSG_TRUNC …
 func Recv(handle int32, p []byte, flags int) (int, linux.Errno) {
+	if isBatched(handle) {
+		if n, e, ok := take(handle, p, flags&linux.MSG_PEEK != 0); ok {
+			return n, e
+		}
+	}
 	return result(rt.HostCall(abi.CallRecv, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 		uintptr(flags)|linux.MSG_DONTWAIT, 0, 0))
 }
 
 // Send sends to the socket's peer, never with SIGPIPE. flags are MSG_MORE …
 func Send(handle int32, p []byte, flags int) (int, linux.Errno) {
+	if flags&^(linux.MSG_NOSIGNAL|linux.MSG_DONTWAIT) == 0 && isBatched(handle) && queue(handle, p) {
+		return len(p), 0
+	}
 	return result(rt.HostCall(abi.CallSend, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 		uintptr(flags)|linux.MSG_DONTWAIT|linux.MSG_NOSIGNAL, 0, 0))
 }
@@ -71,11 +79,16 @@ func Accept(handle int32, sa []byte) (conn int32, salen int, errno linux.Errno) 
 	if e != 0 {
 		return -1, 0, linux.Errno(e)
 	}
+	batch(int32(n))
 	return int32(n), min(int(l), len(sa)), 0
 }
 
 // Close gives a handle back. Unwatch it first.
 func Close(handle int32) linux.Errno {
+	if isBatched(handle) {
+		unbatch(handle)
+		dropSlot(handle)
+	}
 	_, e := rt.HostCall(abi.CallClose, uintptr(handle), 0, 0, 0, 0, 0)
 	return linux.Errno(e)
 }

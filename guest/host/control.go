@@ -82,6 +82,10 @@ func RequestWith(m abi.Msg, fd int32, payload ...[]byte) (Reply, linux.Errno) {
 	rt.AddWaiter(1) // this goroutine waits for the monitor: no deadlock
 	defer rt.AddWaiter(-1)
 	c.mu.Lock()
+	if c.pending == nil { // before Start: the library OS runs without a monitor
+		c.mu.Unlock()
+		return Reply{FD: -1}, linux.EIO
+	}
 	for len(c.pending) >= abi.MaxPending && !c.gone {
 		c.room.Wait()
 	}

@@ -32,7 +32,8 @@ const (
 	pageSuper = 3 // the stack of the exception stubs
 	pageInfo  = 4
 	pageStack = 8 // VMStackSize bytes
-	pageTable = pageStack + abi.VMStackSize/page
+	pageRing  = pageStack + abi.VMStackSize/page
+	pageTable = pageRing + abi.VMRingSize/page
 )
 
 // Memory slots: system, image, then one for each piece of the region.

@@ -48,6 +48,9 @@ func (m *Memory) Bytes(a Addr, n uint64, write bool) []byte {
 	case v >= abi.VMStackBase && end < abi.VMStackBase+abi.VMStackSize:
 		o := pageStack*page + v - abi.VMStackBase
 		return m.system[o : o+n : o+n]
+	case v >= abi.VMRing && end < abi.VMRing+abi.VMRingSize:
+		o := pageRing*page + v - abi.VMRing
+		return m.system[o : o+n : o+n]
 	case v >= abi.VMInfoPage && end < abi.VMInfoPage+page && !write:
 		o := pageInfo*page + v - abi.VMInfoPage
 		return m.system[o : o+n : o+n]
@@ -68,6 +71,9 @@ func (m *Memory) Bytes(a Addr, n uint64, write bool) []byte {
 // Info is the page that the guest can only read.
 func (m *Memory) Info() []byte { return m.system[pageInfo*page:][:page] }
 
+// Ring is the memory shared with the guest for batches of data calls.
+func (m *Memory) Ring() []byte { return m.system[pageRing*page:][:abi.VMRingSize] }
+
 // initSystem makes the system area and everything that does not depend on the
 // image.
 func (m *Memory) initSystem(vm *kvm.VM) (err error) {
@@ -84,6 +90,7 @@ func (m *Memory) initSystem(vm *kvm.VM) (err error) {
 		prot       Prot
 	}{
 		{abi.VMStackBase, gpaSystem + pageStack*page, abi.VMStackSize, Write},
+		{abi.VMRing, gpaSystem + pageRing*page, abi.VMRingSize, Write},
 		{abi.VMInfoPage, gpaSystem + pageInfo*page, page, Read},
 		{abi.VMHypercallPage, gpaHypercall, page, Write},
 	} {

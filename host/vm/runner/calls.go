@@ -48,6 +48,9 @@ func (r *Runner) do(c *call) uint64 {
 			return fail(unix.EBADF)
 		}
 		r.handles.remove(c.a1)
+		if r.ring.close(c.a1) {
+			return 0
+		}
 		return r.sys(unix.SYS_CLOSE, uintptr(c.a1), 0, 0, 0, 0, 0)
 	case abi.CallWatch:
 		return r.watch(c)
@@ -79,7 +82,9 @@ func (r *Runner) recv(c *call) uint64 {
 	}
 	flags := uintptr(uint32(c.a4)) | unix.MSG_DONTWAIT
 	if c.a5 == 0 {
-		return r.sys(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
+		v := r.sys(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
+		r.ring.received(c.a1, int64(v), len(b), flags == unix.MSG_DONTWAIT)
+		return v
 	}
 	lenp := r.m.Bytes(machine.Addr(c.a6), 4, true)
 	if lenp == nil {
@@ -116,6 +121,9 @@ func (r *Runner) send(c *call) uint64 {
 	}
 	if !ok {
 		return fail(unix.EFAULT)
+	}
+	if r.ring.waits(c.a1) {
+		return fail(unix.EAGAIN)
 	}
 	flags := uintptr(uint32(c.a4)) | unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	if c.a5 == 0 {
@@ -162,6 +170,9 @@ func (r *Runner) accept(c *call) uint64 {
 	if int64(v) >= 0 && !r.handles.add(v) {
 		r.sys(unix.SYS_CLOSE, uintptr(v), 0, 0, 0, 0, 0)
 		return fail(unix.EMFILE)
+	}
+	if int64(v) >= 0 {
+		r.ring.accepted(v)
 	}
 	if to != nil {
 		r.putAddr(v, to, lenp)

@@ -43,6 +43,7 @@ func (r *Runner) poll(c *call) uint64 {
 	}
 	v := r.ask(b)
 	if v != 0 || wait == 0 {
+		r.ring.fill(b, v)
 		return v
 	}
 	begin := gettime(unix.CLOCK_MONOTONIC)
@@ -51,6 +52,7 @@ func (r *Runner) poll(c *call) uint64 {
 			if v := r.ask(b); v != 0 {
 				r.Counts.Spins++
 				r.adapt(now - begin)
+				r.ring.fill(b, v)
 				return v
 			}
 		}
@@ -58,6 +60,7 @@ func (r *Runner) poll(c *call) uint64 {
 	r.Counts.Sleeps++
 	v = r.sleep(b, begin, wait)
 	r.adapt(gettime(unix.CLOCK_MONOTONIC) - begin)
+	r.ring.fill(b, v)
 	return v
 }
 

@@ -39,6 +39,8 @@ type Counts struct {
 	Kicks   uint64      // signals that interrupted the guest
 	Spins   uint64      // waits that ended before sleeping
 	Sleeps  uint64
+	Sent    uint64 // data sent from the ring
+	Filled  uint64 // data received into the ring
 }
 
 // Runner is one guest. All its methods are for one thread.
@@ -48,6 +50,7 @@ type Runner struct {
 	sys, block func(nr, a1, a2, a3, a4, a5, a6 uintptr) uint64
 	boot       abi.BootHeader
 	handles    handles
+	ring       ring
 	sig        signals
 	clock      clock
 	Timing     Timing
@@ -123,6 +126,8 @@ func (r *Runner) load(cfg *Config) error {
 	info := r.m.Info()
 	put64(info[abi.VMInfoMagicAt:], abi.VMInfoMagic)
 	put64(info[abi.VMInfoHypercall:], abi.VMHypercallPage)
+	put64(info[abi.VMInfoRing:], abi.VMRing)
+	r.ring.start(r)
 	r.clock.start(info, r.m.VM.TSCKHz(), r.m.TSCEqual)
 	r.m.Start(p.entry, sp)
 	return nil
@@ -155,6 +160,7 @@ func killed(sig unix.Signal, report string) End {
 }
 
 func (r *Runner) hypercall() (End, bool) {
+	r.ring.flush()
 	g := r.m.VM.Regs()
 	c := call{g.RAX, g.RDI, g.RSI, g.RDX, g.R10, g.R8, g.R9}
 	if c.nr < uint64(len(r.Counts.Calls)) {
@@ -164,6 +170,7 @@ func (r *Runner) hypercall() (End, bool) {
 	}
 	switch c.nr {
 	case abi.CallExit:
+		r.ring.drain()
 		return End{Code: int(c.a1 & 0xff)}, true
 	case abi.CallSigreturn:
 		if why := r.sig.sigreturn(r.m); why != "" {
@@ -199,6 +206,7 @@ func (r *Runner) fault(ev *machine.Event) (End, bool) {
 // too, the Go runtime's own for instance.
 func (r *Runner) interrupt() {
 	r.Counts.Kicks++
+	r.ring.flush()
 	now := gettime(unix.CLOCK_MONOTONIC)
 	if now-r.lastTick < r.tick*3/4 {
 		return

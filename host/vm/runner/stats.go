@@ -13,8 +13,8 @@ func (r *Runner) Stats() string {
 		exits += n
 	}
 	exits += r.Counts.Touches + 2*r.Counts.Faults + 2*r.Counts.Ticks
-	fmt.Fprintf(&b, "exits %d touches %d faults %d ticks %d kicks %d spins %d sleeps %d calls", exits, r.Counts.Touches,
-		r.Counts.Faults, r.Counts.Ticks, r.Counts.Kicks, r.Counts.Spins, r.Counts.Sleeps)
+	fmt.Fprintf(&b, "exits %d touches %d faults %d ticks %d kicks %d spins %d sleeps %d sent %d filled %d calls", exits, r.Counts.Touches,
+		r.Counts.Faults, r.Counts.Ticks, r.Counts.Kicks, r.Counts.Spins, r.Counts.Sleeps, r.Counts.Sent, r.Counts.Filled)
 	for i, n := range r.Counts.Calls {
 		if n != 0 {
 			fmt.Fprintf(&b, " %d:%d", i, n)
