@@ -148,6 +148,7 @@ func (f *pathFile) Statfs(st *linux.Statfs) linux.Errno {
 
 func (f *pathFile) Release() {
 	if f.p.mnt != nil {
+		f.Closed()
 		return
 	}
 	f.t.mu.Lock()

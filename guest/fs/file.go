@@ -7,15 +7,6 @@ import (
 	"noyau.dev/guest/linux"
 )
 
-// Location is where an open file was found. It is embedded by files of this
-// package and of mounted file systems; it makes a directory usable as dirfd and
-// gives /proc/self/fd its links.
-type Location struct{ p place }
-
-func (l *Location) location() *Location { return l }
-
-type located interface{ location() *Location }
-
 // A memFile is an open regular file of the in-memory tree.
 type memFile struct {
 	kernel.Base

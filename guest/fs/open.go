@@ -82,7 +82,11 @@ func openMounted(t *Tree, p place, flags, mode uint32) (kernel.File, linux.Errno
 			return nil, linux.ENOTDIR
 		}
 		p.nofollow = flags&linux.O_NOFOLLOW != 0
-		return &pathFile{anyFile: anyFile{Location{p}, t}}, 0
+		f := &pathFile{anyFile: anyFile{Location{p}, t}}
+		t.mu.Lock()
+		f.keep()
+		t.mu.Unlock()
+		return f, 0
 	}
 	if p.mnt.ro && (flags&linux.O_ACCMODE != linux.O_RDONLY || flags&(linux.O_TRUNC|tmpfileBit) != 0) {
 		var st linux.Stat
@@ -101,6 +105,11 @@ func openMounted(t *Tree, p place, flags, mode uint32) (kernel.File, linux.Errno
 	}
 	if l, ok := f.(located); ok {
 		l.location().p = p
+		if _, ok := f.(kernel.DirReader); ok {
+			t.mu.Lock()
+			l.location().keep()
+			t.mu.Unlock()
+		}
 	}
 	return f, 0
 }

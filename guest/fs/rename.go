@@ -44,6 +44,9 @@ func (t *Tree) Rename(fbase place, from string, tbase place, to string, flags ui
 		t.mu.Unlock()
 		e = renameMounted(p, q, flags)
 		t.mu.Lock()
+		if e == 0 {
+			p.mnt.moved(p.rel, q.rel, flags&linux.RENAME_EXCHANGE != 0)
+		}
 		if !p.again(e) && !q.again(e) {
 			return e
 		}

@@ -30,12 +30,15 @@ func (t *Tree) base(fd uintptr, path string) place {
 	if e != 0 {
 		return place{bad: e}
 	}
+	defer d.Put()
 	l, ok := d.File.(located)
-	d.Put()
 	if !ok {
 		return place{bad: linux.ENOTDIR}
 	}
-	return l.location().p
+	t.mu.Lock()
+	p := l.location().p
+	t.mu.Unlock()
+	return p
 }
 
 // at decodes a path argument and where it begins.

@@ -121,16 +121,10 @@ func sysGetcwd(a kernel.Args) (uintptr, linux.Errno) {
 }
 
 func sysFchdir(a kernel.Args) linux.Errno {
-	d, e := kernel.Get(a.A1)
-	if e != 0 {
-		return e
+	if atFDCWD(a.A1) {
+		return linux.EBADF
 	}
-	l, ok := d.File.(located)
-	d.Put()
-	if !ok {
-		return linux.ENOTDIR
-	}
-	return Root.Chdir(l.location().p, "")
+	return Root.Chdir(Root.base(a.A1, ""), "")
 }
 
 func init() {

@@ -50,6 +50,8 @@ type mount struct {
 	rel  string            // and where there
 	subs map[string]*mount // mounts within this one, by path
 	id   int
+	tree *Tree
+	dirs map[*Location]struct{} // open directories in it: renames move them
 }
 
 // Tree is a name space and the state that system calls have in it.
@@ -93,7 +95,7 @@ func (t *Tree) Mount(path, name string, fs Mounted, readOnly bool) linux.Errno {
 	if e != 0 {
 		return e
 	}
-	m := &mount{fs: fs, name: name, path: path, ro: readOnly, id: 40 + len(t.mounts)}
+	m := &mount{tree: t, dirs: make(map[*Location]struct{}), fs: fs, name: name, path: path, ro: readOnly, id: 40 + len(t.mounts)}
 	switch {
 	case p.mnt != nil:
 		if p.rel == "" {

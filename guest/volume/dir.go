@@ -58,4 +58,7 @@ func (d *dir) Lseek(off int64, whence int) (int64, linux.Errno) {
 	return off, 0
 }
 
-func (d *dir) Release() { d.drop() }
+func (d *dir) Release() {
+	d.Closed()
+	d.drop()
+}

@@ -262,3 +262,29 @@ func TestDirectories(t *testing.T) {
 	n := g.Must(t, linux.SYS_OPENAT2, fd, "f", how, 24)
 	g.Must(t, linux.SYS_CLOSE, n)
 }
+
+// TestRenamedDirectory keeps descriptors and the working directory with their
+// directories when these are renamed.
+func TestRenamedDirectory(t *testing.T) {
+	g.Must(t, linux.SYS_MKDIR, "/v/old", 0o755)
+	g.Must(t, linux.SYS_MKDIR, "/v/old/sub", 0o755)
+	write(t, "/v/old/sub/f", "x")
+	sub := open(t, "/v/old/sub", linux.O_RDONLY|linux.O_DIRECTORY)
+	path := open(t, "/v/old", linux.O_PATH)
+	g.Must(t, linux.SYS_CHDIR, "/v/old/sub")
+	defer g.Must(t, linux.SYS_CHDIR, "/")
+	g.Must(t, linux.SYS_RENAME, "/v/old", "/v/renamed")
+	g.Must(t, linux.SYS_MKDIR, "/v/old", 0o755)
+	for _, fd := range []any{sub, linux.AT_FDCWD} {
+		if _, e := g.Do(linux.SYS_FACCESSAT, fd, "f", 0); e != 0 {
+			t.Errorf("f at %v: %v", fd, e)
+		}
+	}
+	if _, e := g.Do(linux.SYS_FACCESSAT, path, "sub/f", 0); e != 0 {
+		t.Errorf("sub/f at an O_PATH descriptor: %v", e)
+	}
+	b := make([]byte, 100)
+	if n := g.Must(t, linux.SYS_GETCWD, b, len(b)); string(b[:n]) != "/v/renamed/sub\x00" {
+		t.Errorf("getcwd: %q", b[:n])
+	}
+}
