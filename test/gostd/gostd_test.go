@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"testing"
@@ -108,6 +109,9 @@ func why(allowed map[string]string, pkg, name string) string {
 	}
 }
 
+// addresses in names of tests differ from run to run.
+var addresses = regexp.MustCompile(`0x[0-9a-f]{6,}`)
+
 // goTest runs a go test -json command and returns the results by test name; ""
 // is the package as a whole.
 func goTest(t *testing.T, argv ...string) map[string]result {
@@ -128,7 +132,8 @@ func goTest(t *testing.T, argv ...string) map[string]result {
 		if json.Unmarshal(sc.Bytes(), &ev) != nil {
 			continue
 		}
-		r := results[ev.Test]
+		name := addresses.ReplaceAllString(ev.Test, "0xADDR")
+		r := results[name]
 		switch ev.Action {
 		case "output":
 			if len(r.output) < 200 {
@@ -137,7 +142,7 @@ func goTest(t *testing.T, argv ...string) map[string]result {
 		case "pass", "fail", "skip":
 			r.action = ev.Action
 		}
-		results[ev.Test] = r
+		results[name] = r
 	}
 	return results
 }
