@@ -22,14 +22,15 @@ const UnprivilegedID = 65534
 // they are made once, by a child that ends at once, and joined by descriptor. A
 // jail does not change; see weaken.
 type jail struct {
-	spaces  []space // in the order in which they are joined
-	empty   int     // descriptor of an empty directory that has no name; -1: none
-	chroot  bool    // whether empty can be made the root
-	alive   [2]int  // pipe: the write end closes when this process ends
-	missing []string
-	root    bool // whether this process is the real root
-	pidNS   bool // whether images get a pid namespace each
-	clone3  bool
+	spaces    []space // in the order in which they are joined
+	empty     int     // descriptor of an empty directory that has no name; -1: none
+	chroot    bool    // whether empty can be made the root
+	alive     [2]int  // pipe: the write end closes when this process ends
+	missing   []string
+	root      bool // whether this process is the real root, or that of a container
+	keepsUser bool // the image is root to the host, for want of another user
+	pidNS     bool // whether images get a pid namespace each
+	clone3    bool
 }
 
 // space is a namespace.
@@ -137,17 +138,26 @@ func (j *jail) unshare(user bool) error {
 	defer runtime.KeepAlive(p) // the child goes on reading it
 	fail := new(failure)
 	pid, err := p.run(fail)
-	if err != nil {
+	if pid == 0 {
 		return err
 	}
 	defer reap(pid)
 	defer release.closeWrite() // lets the child end
 	ready.closeWrite()
+	if err != nil {
+		return err // it has already failed
+	}
 	if !ready.wait() {
 		return p.failed(fail)
 	}
 	if user {
-		if err := mapIDs(pid, j.root); err != nil {
+		err := mapIDs(pid, j.root)
+		if j.root && errors.Is(err, unix.EPERM) {
+			// A container that has no such user: then as anybody who is not root.
+			j.keepsUser = true
+			err = mapIDs(pid, false)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -148,6 +148,7 @@ func (p *plan) child(s *Spec, j *jail, src *sources) {
 	p.add("die with the parent", 0, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	p.descriptors(j, src)
 	p.add("no new privileges", 0, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
+	p.dropCapabilities()
 	p.tick(s.Tick)
 	mask := new(uint64)
 	p.add("rt_sigprocmask", 0, unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, hold(&p.program, mask), 0, 8)
@@ -172,6 +173,14 @@ func (p *plan) descriptors(j *jail, src *sources) {
 	b := new([8]byte)
 	p.add("find the parent alive", stepExact, unix.SYS_READ, n+1, hold(&p.program, b), 1)
 	p.steps[p.last()].want = ^uintptr(unix.EAGAIN) + 1
+}
+
+// dropCapabilities gives up what entering the namespaces has given, or what root
+// has. As there are no new privileges, exec gives none back, even to user 0.
+func (p *plan) dropCapabilities() {
+	head := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	none := &[2]unix.CapUserData{}
+	p.add("capset", 0, unix.SYS_CAPSET, hold(&p.program, head), hold(&p.program, none))
 }
 
 // tick arms the preemption timer. It survives exec, and so does ignoring its

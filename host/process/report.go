@@ -14,6 +14,7 @@ func (j *jail) reportOf(s *Spec, g *group, p *plan) Report {
 
 	in("seccomp (%d system calls)", s.Filter.Calls())
 	in("no new privileges")
+	in("no capabilities")
 	in("own process group")
 	in("ends with its monitor")
 	in("limits of open files, core size, stack, locked memory")
@@ -48,7 +49,7 @@ func (j *jail) reportOf(s *Spec, g *group, p *plan) Report {
 // userReport says which user the image runs as on the host.
 func (j *jail) userReport(p *plan, in, out func(string, ...any)) {
 	if !j.root {
-		in("user %d, no capabilities", os.Geteuid())
+		in("user %d", os.Geteuid())
 		return
 	}
 	var why []string
@@ -57,9 +58,12 @@ func (j *jail) userReport(p *plan, in, out func(string, ...any)) {
 			why = append(why, err.Error())
 		}
 	}
+	if j.keepsUser {
+		why = append(why, "this container has no user 65534")
+	}
 	if why == nil {
-		in("user %d, no capabilities", UnprivilegedID)
+		in("user %d", UnprivilegedID)
 	} else {
-		out("unprivileged user: %s", strings.Join(why, ", "))
+		out("unprivileged user: still user 0: %s", strings.Join(why, ", "))
 	}
 }

@@ -134,7 +134,7 @@ func TestErrors(t *testing.T) {
 	if now := openFiles(t); now != before {
 		t.Errorf("failed launches leave %d descriptors", now-before)
 	}
-	if err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WALL, nil); err != unix.ECHILD {
+	if err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil); err != unix.ECHILD {
 		t.Errorf("failed launches leave children: %v", err)
 	}
 }
