@@ -1,10 +1,14 @@
 package process
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/containerd/cgroups/v3/cgroup1"
 	"golang.org/x/sys/unix"
 
 	"noyau.dev/abi"
@@ -52,5 +56,63 @@ func TestDataLimit(t *testing.T) {
 	guest := new(code).sys(unix.SYS_MMAP, abi.RegionBase, 2<<30, readWrite, mapAnon, ^uint64(0), 0).exitErrno()
 	if st := start(t, guest, Spec{Memory: 16 << 20}); st != (Status{Code: int(unix.ENOMEM)}) {
 		t.Errorf("got %+v, want ENOMEM", st)
+	}
+}
+
+// A group of v2 is entered by the clone itself. Controllers are not needed for that.
+func TestCloneIntoGroup(t *testing.T) {
+	mount := ""
+	for _, m := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		if unix.Access(m+"/cgroup.controllers", unix.F_OK) == nil {
+			mount = m
+		}
+	}
+	if mount == "" {
+		t.Skip("SKIPPED: cgroup v2 is not mounted")
+	}
+	_, own, err := cgroup1.ParseCgroupFileUnified("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(mount, own, "noyau-test-"+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Skipf("SKIPPED: no control group can be made: %v", err)
+	}
+	g := &group{dirs: map[string]string{"unified": dir}}
+	s := Spec{Image: new(code).spin().file(t), Files: testFiles(t)}
+	if err := check(&s); err != nil {
+		t.Fatal(err)
+	}
+	j, err := theJail()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := launch(&s, j, g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(p.PID()) + "/cgroup")
+	if want := "0::" + strings.TrimPrefix(dir, mount) + "\n"; !strings.Contains(string(b), want) {
+		t.Errorf("the image is in %q, want %q", b, want)
+	}
+	if !slices.Contains(p.Sandbox().InForce, "control group (cgroup v2)") {
+		t.Errorf("the report does not tell: %q", p.Sandbox())
+	}
+	p.Kill()
+	p.Wait()
+	if _, err := os.Stat(dir); err == nil {
+		t.Errorf("%s is left", dir)
+	}
+}
+
+// BenchmarkStartLimited shows what a control group costs.
+func BenchmarkStartLimited(b *testing.B) {
+	image, files := new(code).exit(0).file(b), testFiles(b)
+	for b.Loop() {
+		p, err := Start(Spec{Image: image, Files: files, Memory: 64 << 20})
+		if err != nil {
+			b.Fatal(err)
+		}
+		p.Wait()
 	}
 }
