@@ -40,9 +40,3 @@ func (p *plan) launch() error {
 	}
 	return err
 }
-
-// noHugePages keeps huge pages from this process and all that it launches: an
-// idle image touches a few pages here and there. The setting belongs to memory
-// that a child shares with this process until it executes the image, and is
-// inherited.
-var noHugePages = sync.OnceFunc(func() { unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0) })

@@ -81,6 +81,9 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%s is %q, want %q", key, got[key], want)
 		}
 	}
+	if thp, ok := got["THP_enabled"]; ok && thp != "0" {
+		t.Errorf("THP_enabled is %s, want 0", thp)
+	}
 	if r := p.Sandbox(); slices.ContainsFunc(r.Missing, func(s string) bool { return strings.HasPrefix(s, "unprivileged user") }) {
 		t.Skipf("SKIPPED: root cannot become another user on this machine: %q", r.Missing)
 	}
@@ -199,5 +202,30 @@ func TestKill(t *testing.T) {
 	}
 	if st, _ := p.Wait(); st.Signal != int(unix.SIGKILL) {
 		t.Errorf("second Wait: got %+v", st)
+	}
+}
+
+// A Filter of the caller's own comes with neither the limits of an image nor its
+// memory settings.
+func TestOwnFilter(t *testing.T) {
+	f, err := NewFilter(append(ImageRules(Allow{}), Rule{Nr: unix.SYS_GETPID, Name: "getpid"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := start(t, new(code).sys(unix.SYS_GETPID).exit(survived), Spec{Filter: f}); st != (Status{Code: survived}) {
+		t.Errorf("allowed call: got %+v", st)
+	}
+	if st := start(t, new(code).sys(unix.SYS_GETUID).exit(survived), Spec{Filter: f}); st != killed {
+		t.Errorf("other call: got %+v", st)
+	}
+	p := sleeper(t, Spec{Filter: f})
+	got := status(t, p.PID())
+	if thp, ok := got["THP_enabled"]; ok && thp != "1" {
+		t.Errorf("THP_enabled is %s, want 1", thp)
+	}
+	var own, l unix.Rlimit
+	unix.Getrlimit(unix.RLIMIT_NPROC, &own)
+	if err := unix.Prlimit(p.PID(), unix.RLIMIT_NPROC, nil, &l); err == nil && l != own {
+		t.Errorf("limit of processes is %+v, want %+v", l, own)
 	}
 }

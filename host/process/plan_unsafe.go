@@ -148,6 +148,7 @@ func (p *plan) child(s *Spec, j *jail, src *sources) {
 	p.add("die with the parent", 0, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	p.descriptors(j, src)
 	p.add("no new privileges", 0, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
+	p.hugePages(!s.Filter.image)
 	p.dropCapabilities()
 	p.tick(s.Tick)
 	mask := new(uint64)
@@ -173,6 +174,17 @@ func (p *plan) descriptors(j *jail, src *sources) {
 	b := new([8]byte)
 	p.add("find the parent alive", stepExact, unix.SYS_READ, n+1, hold(&p.program, b), 1)
 	p.steps[p.last()].want = ^uintptr(unix.EAGAIN) + 1
+}
+
+// hugePages keeps huge pages from an image, which when idle touches a few pages
+// here and there. The setting belongs to memory, which the child shares with this
+// process until exec, and is inherited: this process has that of the last launch.
+func (p *plan) hugePages(on bool) {
+	disable := uintptr(1)
+	if on {
+		disable = 0
+	}
+	p.add("huge pages", stepOptional, unix.SYS_PRCTL, unix.PR_SET_THP_DISABLE, disable, 0, 0, 0)
 }
 
 // dropCapabilities gives up what entering the namespaces has given, or what root

@@ -88,7 +88,6 @@ func launch(s *Spec, j *jail, g *group) (*Process, error) {
 		return nil, err
 	}
 	defer done()
-	noHugePages()
 	for {
 		if !j.clone3 && src.cgroup >= 0 {
 			src.cgroup = -1
