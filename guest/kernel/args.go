@@ -9,7 +9,7 @@ type Args struct{ A1, A2, A3, A4, A5, A6 uintptr }
 // anybody but itself. What gives EFAULT is what programs pass on purpose: nil,
 // small integers, and addresses that no user program can have.
 const (
-	addrMin = 4096
+	addrMin = 64 << 10 // nothing is ever mapped below
 	addrMax = 1 << 47
 )
 
