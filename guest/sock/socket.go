@@ -198,6 +198,12 @@ func (s *Socket) Write(p []byte) (int, linux.Errno) {
 	return s.send(&m)
 }
 
+// WriteMore implements kernel.MoreWriter.
+func (s *Socket) WriteMore(p []byte) (int, linux.Errno) {
+	m := message{p: p, flags: linux.MSG_MORE}
+	return s.send(&m)
+}
+
 // Stat implements kernel.File.
 func (s *Socket) Stat(st *linux.Stat) linux.Errno {
 	s.Base.Stat(st)
