@@ -85,22 +85,14 @@ func (a addr) toOutside() addr {
 	return a
 }
 
-// toHost encodes a for the control channel.
-func (a *addr) toHost() abi.Addr {
+// encode encodes a for the control channel.
+func encode(a *addr) []byte {
 	h := abi.Addr{Family: 6, Port: a.port, Zone: a.zone, IP: a.ip}
 	if is4(&a.ip) {
 		h.Family, h.IP = 4, [16]byte{}
 		copy(h.IP[:], a.ip[12:])
 	}
-	return h
-}
-
-func fromHost(h abi.Addr) addr {
-	a := addr{port: h.Port, zone: h.Zone, ip: h.IP}
-	if h.Family == 4 {
-		a.ip = mapped(h.IP[0], h.IP[1], h.IP[2], h.IP[3])
-	}
-	return a
+	return abi.AppendAddr(make([]byte, 0, abi.AddrSize), h)
 }
 
 // parseInet decodes a sockaddr_in or sockaddr_in6 for a socket of the given

@@ -210,14 +210,13 @@ func (h *hostSock) accept(l *listener) (*Socket, linux.Errno) {
 // publish asks the monitor for a listener at s's address. A port that is not
 // published is reachable inside the pVM only.
 func (s *Socket) publish(backlog int) linux.Errno {
-	a := s.local.toHost()
-	r, e := host.Request(abi.Msg{Op: abi.OpListen, A: abi.ProtoTCP, B: uint64(backlog)}, abi.AppendAddr(nil, a))
+	r, e := host.Request(abi.Msg{Op: abi.OpListen, A: abi.ProtoTCP, B: uint64(backlog)}, encode(&s.local))
 	return s.published(&r, e, stListen)
 }
 
 // publishUDP is publish for a UDP socket.
 func (s *Socket) publishUDP() linux.Errno {
-	r, e := host.Request(abi.Msg{Op: abi.OpUDP}, abi.AppendAddr(nil, s.local.toHost()))
+	r, e := host.Request(abi.Msg{Op: abi.OpUDP}, encode(&s.local))
 	e = s.published(&r, e, stNew)
 	if e != 0 {
 		netMu.Lock()
@@ -268,9 +267,9 @@ func replyFour(r *host.Reply) bool {
 
 // dial asks the monitor for a connection to s.peer. s is connecting.
 func (s *Socket) dial() {
-	p := abi.AppendAddr(nil, s.peer.toHost())
+	p := encode(&s.peer)
 	if s.bound && s.local.port != 0 {
-		p = abi.AppendAddr(p, s.local.toHost())
+		p = append(p, encode(&s.local)...)
 	}
 	rt.Spawn(func() {
 		r, e := host.Request(abi.Msg{Op: abi.OpConnect, A: abi.ProtoTCP}, p)

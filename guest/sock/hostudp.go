@@ -16,9 +16,9 @@ func (s *Socket) rehost(to *addr) linux.Errno {
 	if to == nil {
 		return 0
 	}
-	p := abi.AppendAddr(nil, to.toHost())
+	p := encode(to)
 	if s.bound && s.local.port != 0 {
-		p = abi.AppendAddr(p, s.local.toHost())
+		p = append(p, encode(&s.local)...)
 	}
 	r, e := host.Request(abi.Msg{Op: abi.OpConnect, A: abi.ProtoUDP}, p)
 	if e != 0 {
@@ -59,7 +59,7 @@ func (s *Socket) hostSendTo(p []byte, to *addr) (int, linux.Errno) {
 		if isLoopback(&local.ip) {
 			return 0, linux.EINVAL
 		}
-		r, e := host.Request(abi.Msg{Op: abi.OpUDP}, abi.AppendAddr(nil, local.toHost()))
+		r, e := host.Request(abi.Msg{Op: abi.OpUDP}, encode(&local))
 		if e != 0 {
 			drop(&r)
 			return 0, e
@@ -78,7 +78,7 @@ func (s *Socket) hostSendTo(p []byte, to *addr) (int, linux.Errno) {
 		return s.hostSend(h, p, 0)
 	}
 	if rt.Boot().Flags&abi.BootNetOut == 0 {
-		_, e := host.Request(abi.Msg{Op: abi.OpSendTo, Handle: h.name}, abi.AppendAddr(nil, to.toHost()), p)
+		_, e := host.Request(abi.Msg{Op: abi.OpSendTo, Handle: h.name}, encode(to), p)
 		if e != 0 {
 			return 0, e
 		}

@@ -95,21 +95,27 @@ type dump struct {
 	port  uint32
 }
 
-func (d *dump) begin(typ, flags uint16) {
-	d.start = len(d.b)
-	d.b = abi.Append16(abi.Append16(abi.Append32(d.b, 0), typ), flags)
-	d.b = abi.Append32(abi.Append32(d.b, d.seq), d.port)
+func (d *dump) words(v ...uint32) {
+	for _, w := range v {
+		d.b = abi.Append32(d.b, w)
+	}
 }
 
-func (d *dump) attr(typ uint16, v ...byte) {
-	d.b = append(abi.Append16(abi.Append16(d.b, uint16(4+len(v))), typ), v...)
+func (d *dump) begin(typ, flags uint16) {
+	d.start = len(d.b)
+	d.words(0, uint32(typ)|uint32(flags)<<16, d.seq, d.port)
+}
+
+func (d *dump) attr(typ uint32, v ...byte) {
+	d.words(uint32(4+len(v)) | typ<<16)
+	d.b = append(d.b, v...)
 	for len(d.b)%4 != 0 {
 		d.b = append(d.b, 0)
 	}
 }
 
-func (d *dump) attr32(typ uint16, v uint32) {
-	d.attr(typ, byte(v), byte(v>>8), byte(v>>16), byte(v>>24))
+func (d *dump) attr32(typ, v uint32) {
+	d.words(8|typ<<16, v)
 }
 
 func (d *dump) end() { put32(d.b[d.start:], uint32(len(d.b)-d.start)) }
@@ -143,14 +149,15 @@ func (s *Socket) answerNetlink(req []byte, port uint32) {
 	switch {
 	case e != 0:
 		d.begin(nlError, 0)
-		d.b = append(abi.Append32(d.b, uint32(-int32(e))), req[:nlHdr]...)
+		d.words(uint32(-int32(e)))
+		d.b = append(d.b, req[:nlHdr]...)
 		d.end()
 	case flags&nlDumpFlags != 0:
 		// The end comes as a datagram of its own.
 		s.pushNetlink(d.b)
 		d.b = d.b[:0]
 		d.begin(nlDone, nlFlagMulti)
-		d.b = abi.Append32(d.b, 0)
+		d.words(0)
 		d.end()
 	}
 	s.pushNetlink(d.b)
@@ -171,13 +178,12 @@ func (d *dump) links(req []byte, all bool) {
 	if all {
 		multi = nlFlagMulti
 	}
-	link := func(index uint32, kind uint16, flags, mtu uint32, name string, mac, brd []byte) {
+	link := func(index, kind, flags, mtu uint32, name string, mac, brd []byte) {
 		if !all && want != index {
 			return
 		}
 		d.begin(rtmNewLink, multi)
-		d.b = abi.Append16(append(d.b, 0, 0), kind)
-		d.b = abi.Append32(abi.Append32(abi.Append32(d.b, index), flags), 0)
+		d.words(kind<<16, index, flags, 0)
 		d.attr(3, append([]byte(name), 0)...) // IFLA_IFNAME
 		d.attr32(4, mtu)                      // IFLA_MTU
 		d.attr32(13, 1000)                    // IFLA_TXQLEN
@@ -198,7 +204,7 @@ func (d *dump) addrs(family byte) {
 		}
 		d.begin(rtmNewAddr, nlFlagMulti)
 		d.b = append(d.b, fam, prefix, 0x80, scope) // IFA_F_PERMANENT
-		d.b = abi.Append32(d.b, index)
+		d.words(index)
 		d.attr(1, ip...) // IFA_ADDRESS
 		if fam == linux.AF_INET {
 			d.attr(2, ip...) // IFA_LOCAL
