@@ -146,13 +146,13 @@ func sockaddr(b []byte, addr uintptr, valid bool) []byte {
 	}
 	family := uint32(p[0]) | uint32(p[1])<<8
 	b = name(append(b, "{sa_family="...), family, families)
-	port := func() {
-		p, _ = kernel.Bytes(addr, 28)
+	port := func(size uintptr) {
+		p, _ = kernel.Bytes(addr, size)
 		b = dec(append(b, ", port="...), int64(p[2])<<8|int64(p[3]))
 	}
 	switch family {
 	case linux.AF_INET:
-		port()
+		port(16)
 		b = append(b, ", addr="...)
 		for i := range 4 {
 			if i > 0 {
@@ -161,7 +161,7 @@ func sockaddr(b []byte, addr uintptr, valid bool) []byte {
 			b = dec(b, int64(p[4+i]))
 		}
 	case linux.AF_INET6:
-		port()
+		port(28)
 		b = append(b, ", addr="...)
 		for i := range 8 {
 			if i > 0 {

@@ -48,7 +48,7 @@ func TestCall(t *testing.T) {
 		{linux.SYS_MMAP, kernel.Args{A2: 4096, A3: 3, A4: 0x22, A5: ^uintptr(0)}, 0x1000, 0,
 			`mmap(NULL, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)`},
 		{linux.SYS_SOCKET, kernel.Args{A1: 2, A2: 1 | 0x80800, A3: 0}, 3, 0, `socket(AF_INET, SOCK_STREAM|SOCK_NONBLOCK|SOCK_CLOEXEC, 0)`},
-		{linux.SYS_BIND, kernel.Args{A1: 3, A2: str("\x02\x00\x1f\x90\x7f\x00\x00\x01"), A3: 16}, 0, 0,
+		{linux.SYS_BIND, kernel.Args{A1: 3, A2: str("\x02\x00\x1f\x90\x7f\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00"), A3: 16}, 0, 0,
 			`bind(3, {sa_family=AF_INET, port=8080, addr=127.0.0.1}, 16)`},
 		{linux.SYS_KILL, kernel.Args{A1: ^uintptr(0), A2: 15}, 0, 0, `kill(-1, SIGTERM)`},
 		{linux.SYS_LSEEK, kernel.Args{A1: 3, A2: ^uintptr(4), A3: 2}, 0, 0, `lseek(3, -5, SEEK_END)`},
