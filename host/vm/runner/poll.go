@@ -59,6 +59,10 @@ func (r *Runner) poll(c *call) uint64 {
 	}
 	r.Counts.Sleeps++
 	v = r.sleep(b, begin, wait)
+	for r.ring.blocked && v == 0 && (wait < 0 || gettime(unix.CLOCK_MONOTONIC) < begin+wait) {
+		r.ring.flush()
+		v = r.sleep(b, begin, wait)
+	}
 	r.adapt(gettime(unix.CLOCK_MONOTONIC) - begin)
 	r.ring.fill(b, v)
 	return v
@@ -68,10 +72,20 @@ func (r *Runner) ask(b []byte) uint64 {
 	return r.sys(unix.SYS_EPOLL_PWAIT, abi.HandlePoll, addr(b), uintptr(len(b)/12), 0, 0, 8)
 }
 
+// blockedWait is how often the queue of the ring is tried again while a peer does
+// not read: a connection that the guest has closed reports no events any more.
+const blockedWait = 5e6 // ns
+
 func (r *Runner) sleep(b []byte, begin, wait int64) uint64 {
 	var ts uintptr
-	if wait >= 0 {
-		left := max(0, begin+wait-gettime(unix.CLOCK_MONOTONIC))
+	if wait >= 0 || r.ring.blocked {
+		left := int64(blockedWait)
+		if wait >= 0 {
+			left = max(0, begin+wait-gettime(unix.CLOCK_MONOTONIC))
+		}
+		if r.ring.blocked {
+			left = min(left, blockedWait)
+		}
 		r.timeout = unix.NsecToTimespec(left)
 		ts = ptrOf(&r.timeout)
 	}

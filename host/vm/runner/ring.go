@@ -16,6 +16,7 @@ type ring struct {
 	r       *Runner
 	mem     []byte
 	streams handles // accepted connections: those whose data may be batched
+	ended   handles // those whose peer has ended or failed: no event follows
 	blocked bool    // some record could not be sent
 	closing []uint64
 	stalled handles // during flush: connections whose first record is stuck
@@ -28,7 +29,7 @@ const maxClosing = 256
 func (g *ring) start(r *Runner) {
 	g.r, g.mem = r, r.m.Ring()
 	g.streams = newHandles(0)
-	g.stalled = newHandles(0)
+	g.stalled, g.ended = newHandles(0), newHandles(0)
 	g.closing = make([]uint64, 0, maxClosing)
 	g.marked = make([]uint64, 0, abi.VMRingOutSize/8)
 	for i := range abi.VMSlots {
@@ -186,6 +187,9 @@ func (g *ring) fill(b []byte, n uint64) {
 			continue
 		}
 		g.setReadable(h, true)
+		if events&end != 0 {
+			g.ended.add(h)
+		}
 		for slot < abi.VMSlots && g.word(abi.VMRingHandles+4*slot) != abi.VMSlotFree {
 			slot++
 		}
@@ -199,7 +203,7 @@ func (g *ring) fill(b []byte, n uint64) {
 		}
 		g.setWord(abi.VMRingLengths+4*slot, uint32(v))
 		g.setWord(abi.VMRingHandles+4*slot, uint32(h))
-		g.setReadable(h, v == abi.VMSlotSize || events&end != 0)
+		g.setReadable(h, v == abi.VMSlotSize || g.ended.has(h))
 		g.r.Counts.Filled++
 	}
 	for i := range abi.VMSlots {
@@ -213,7 +217,7 @@ func (g *ring) fill(b []byte, n uint64) {
 // received is told of each call that has read n of at most want bytes from h. A
 // stream that gave less has no more for now: its next data is an event.
 func (g *ring) received(h uint64, n int64, want int, plain bool) {
-	if g.mem == nil || !g.streams.has(h) {
+	if g.mem == nil || !g.streams.has(h) || g.ended.has(h) {
 		return
 	}
 	if n == -int64(unix.EAGAIN) || plain && n > 0 && n < int64(want) {
@@ -227,6 +231,7 @@ func (g *ring) accepted(h uint64) {
 		return
 	}
 	g.streams.add(h)
+	g.ended.remove(h)
 	g.setReadable(h, true)
 }
 
