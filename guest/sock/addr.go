@@ -126,6 +126,8 @@ func decodeInet(b []byte) (a addr, e linux.Errno) {
 }
 
 // appendInet encodes a as a sockaddr of the given family.
+//
+//go:noinline
 func appendInet(b []byte, family uint16, a *addr) []byte {
 	b = append(b, byte(family), 0, byte(a.port>>8), byte(a.port))
 	if family == linux.AF_INET {
