@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containerd/cgroups/v3/cgroup1"
 	"golang.org/x/sys/unix"
 
 	"noyau.dev/abi"
@@ -70,11 +69,11 @@ func TestCloneIntoGroup(t *testing.T) {
 	if mount == "" {
 		t.Skip("SKIPPED: cgroup v2 is not mounted")
 	}
-	_, own, err := cgroup1.ParseCgroupFileUnified("/proc/self/cgroup")
+	own, err := ownGroups()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(mount, own, "noyau-test-"+strconv.Itoa(os.Getpid()))
+	dir := filepath.Join(mount, own[""], "noyau-test-"+strconv.Itoa(os.Getpid()))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Skipf("SKIPPED: no control group can be made: %v", err)
 	}
@@ -102,6 +101,33 @@ func TestCloneIntoGroup(t *testing.T) {
 	p.Wait()
 	if _, err := os.Stat(dir); err == nil {
 		t.Errorf("%s is left", dir)
+	}
+}
+
+func TestDelegated(t *testing.T) {
+	mount := t.TempDir()
+	// root: all; user: memory and pids; user/app: memory; user/app/own: none.
+	for dir, controllers := range map[string]string{
+		"": "cpu memory pids", "user": "memory pids", "user/app": "memory", "user/app/own": "",
+	} {
+		os.MkdirAll(filepath.Join(mount, dir), 0o755)
+		if err := os.WriteFile(filepath.Join(mount, dir, "cgroup.subtree_control"), []byte(controllers+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		want []string
+		in   string
+	}{
+		{[]string{"memory"}, "/user/app"},
+		{[]string{"memory", "pids"}, "/user"},
+		{[]string{"cpu"}, "/"},
+		{[]string{"io"}, ""},
+	} {
+		in, err := delegated(mount, "/user/app/own", tt.want)
+		if in != tt.in || (err != nil) != (tt.in == "") {
+			t.Errorf("%v: got %q, %v; want %q", tt.want, in, err, tt.in)
+		}
 	}
 }
 
