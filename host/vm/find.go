@@ -12,6 +12,9 @@ import (
 // RunnerName is the name of the runner as a program of its own.
 const RunnerName = "noyau-vm"
 
+// RunnerPath, if set before the first start, is where the runner is.
+var RunnerPath string
+
 // openRunner opens the program that runs virtual machines: noyau-vm beside this
 // program, or this program itself if it is static. The runner's process sees no
 // file system, so that a dynamic linker would not be found.
@@ -24,6 +27,9 @@ func openRunner() (*os.File, error) {
 }
 
 var findRunner = sync.OnceValues(func() (string, error) {
+	if RunnerPath != "" {
+		return RunnerPath, nil
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("this program's own file: %w", err)

@@ -1,0 +1,87 @@
+package runner
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// sealCases are system calls tried in a process that has sealed itself. The
+// arguments are such that an allowed call does no harm.
+var sealCases = map[string]struct {
+	allowed bool
+	do      func()
+}{
+	"recvfrom":                      {true, func() { unix.RawSyscall6(unix.SYS_RECVFROM, 99, 0, 0, 0, 0, 0) }},
+	"sendto":                        {true, func() { unix.RawSyscall6(unix.SYS_SENDTO, 99, 0, 0, 0, 0, 0) }},
+	"sendto an address":             {false, func() { unix.RawSyscall6(unix.SYS_SENDTO, 99, 0, 0, 0, 0x1000, 16) }},
+	"sendto an address above 4 GiB": {false, func() { unix.RawSyscall6(unix.SYS_SENDTO, 99, 0, 0, 0, 1<<32, 16) }},
+	"KVM_RUN":                       {true, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0xAE80, 0) }},
+	"KVM_CREATE_VM":                 {false, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0xAE01, 0) }},
+	"KVM_SET_MSRS":                  {false, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0x4008AE89, 0) }},
+	"TIOCSTI":                       {false, func() { unix.RawSyscall(unix.SYS_IOCTL, 0, unix.TIOCSTI, 0) }},
+	"recvmsg 3":                     {true, func() { unix.RawSyscall(unix.SYS_RECVMSG, 3, 0, 0) }},
+	"recvmsg 4":                     {false, func() { unix.RawSyscall(unix.SYS_RECVMSG, 4, 0, 0) }},
+	"mmap":                          {true, func() { unix.Mmap(-1, 0, 4096, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANON) }},
+	"mmap exec":                     {false, func() { unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON) }},
+	"mprotect":                      {false, func() { unix.RawSyscall(unix.SYS_MPROTECT, 0x1000, 4096, 7) }},
+	"madvise free":                  {false, func() { unix.RawSyscall(unix.SYS_MADVISE, 0x1000, 4096, unix.MADV_FREE) }},
+	"a thread":                      {true, func() { done := make(chan int); go func() { runtime.LockOSThread(); done <- 1 }(); <-done }},
+	"fork":                          {false, func() { unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0) }},
+	"clone3":                        {false, func() { unix.RawSyscall(435, 0, 0, 0) }},
+	"vfork":                         {false, func() { unix.RawSyscall(unix.SYS_VFORK, 0, 0, 0) }},
+	"execve":                        {false, func() { unix.RawSyscall(unix.SYS_EXECVE, 0, 0, 0) }},
+	"openat":                        {false, func() { unix.Open("/", unix.O_RDONLY, 0) }},
+	"socket":                        {false, func() { unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0) }},
+	"connect":                       {false, func() { unix.RawSyscall(unix.SYS_CONNECT, 0, 0, 0) }},
+	"ptrace":                        {false, func() { unix.RawSyscall(unix.SYS_PTRACE, 0, 0, 0) }},
+	"kill":                          {false, func() { unix.Kill(1, 0) }},
+	"tgkill SIGKILL":                {false, func() { unix.RawSyscall(unix.SYS_TGKILL, 1, 1, 9) }},
+	"write 2":                       {true, func() { unix.Write(2, nil) }},
+	"write 1":                       {false, func() { unix.Write(1, nil) }},
+	"prctl":                         {false, func() { unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }},
+	"seccomp":                       {false, func() { unix.RawSyscall(unix.SYS_SECCOMP, 0, 0, 0) }},
+	"bpf":                           {false, func() { unix.RawSyscall(unix.SYS_BPF, 0, 0, 0) }},
+	"io_uring":                      {false, func() { unix.RawSyscall(unix.SYS_IO_URING_SETUP, 0, 0, 0) }},
+	"userfaultfd":                   {false, func() { unix.RawSyscall(unix.SYS_USERFAULTFD, 0, 0, 0) }},
+	"x32":                           {false, func() { unix.RawSyscall(unix.SYS_CLOSE|1<<30, 99, 0, 0) }},
+}
+
+const sealEnv = "NOYAU_SEAL_CASE"
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(sealEnv); name != "" {
+		c := sealCases[name]
+		if err := seal(Calls(false)); err != nil {
+			unix.Write(2, []byte(err.Error()))
+			unix.Exit(3)
+		}
+		c.do()
+		unix.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// TestSeal tries calls that the sealed runner may make and calls that it may not.
+func TestSeal(t *testing.T) {
+	for name, c := range sealCases {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command("/proc/self/exe")
+			cmd.Env = append(os.Environ(), sealEnv+"="+name)
+			out, err := cmd.CombinedOutput()
+			killed := false
+			var ee *exec.ExitError
+			if errors.As(err, &ee) {
+				killed = ee.Sys().(syscall.WaitStatus).Signal() == unix.SIGSYS
+			}
+			if c.allowed && err != nil || !c.allowed && !killed {
+				t.Errorf("allowed %v, but: %v %s", c.allowed, err, out)
+			}
+		})
+	}
+}

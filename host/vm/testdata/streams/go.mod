@@ -1,0 +1,2 @@
+module streams
+go 1.26
