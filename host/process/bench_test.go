@@ -12,7 +12,7 @@ import (
 func BenchmarkStart(b *testing.B) {
 	img := new(code).exit(0).file(b)
 	files := testFiles(b)
-	if err := Prepare(); err != nil {
+	if _, err := theJail(); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {

@@ -21,7 +21,7 @@ func TestEveryNumber(t *testing.T) {
 	for _, r := range ImageRules(Allow{}) {
 		allowed[uint64(r.Nr)] = len(r.Any) == 0
 	}
-	if err := Prepare(); err != nil {
+	if _, err := theJail(); err != nil {
 		t.Fatal(err)
 	}
 	ours := openFiles(t)

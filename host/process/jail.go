@@ -77,12 +77,15 @@ func (j *jail) weaken(why string, change func(j *jail)) *jail {
 	return &c
 }
 
-// Prepare makes what all images of this process share. Start does it if nobody
-// did; calling Prepare early, on a goroutine of its own, takes it off the path of
-// the first start.
+// Prepare returns why no image can be launched on this machine, nil if it can, and
+// begins to make what all images of this process share: a millisecond of work that
+// the first Start waits for. Called early, it is done by then.
 func Prepare() error {
-	_, err := theJail()
-	return err
+	if err := kernelCan(); err != nil {
+		return err
+	}
+	go theJail()
+	return nil
 }
 
 func makeJail() (*jail, error) {
