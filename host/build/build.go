@@ -130,6 +130,9 @@ func goFlags(flags []string, goflags string) ([]string, error) {
 			out = append(out, f)
 		}
 	}
+	// The library OS goes without debug information: it would be a tenth of a small
+	// image. The user's own -gcflags come later and win.
+	out = append([]string{"-gcflags=internal/noyau/...=-dwarf=false"}, out...)
 	return append(out, "-tags="+strings.ReplaceAll(tags, " ", ",")), nil
 }
 
