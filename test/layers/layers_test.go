@@ -1,0 +1,74 @@
+// Package layers holds the directions in which packages of this module may
+// import each other: see docs/ARCHITECTURE.md.
+package layers
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// belowSyscall is what package syscall itself may import, and so the library OS.
+var belowSyscall = map[string]bool{
+	"bytes": true, "cmp": true, "errors": true, "io": true, "iter": true, "math": true, "math/bits": true,
+	"slices": true, "sort": true, "strconv": true, "strings": true, "sync": true, "sync/atomic": true,
+	"unicode": true, "unicode/utf8": true, "unsafe": true, "maps": true, "runtime": true,
+}
+
+// imports returns the direct imports of each package of this module, as the images
+// are built: with the tag noyau for guest packages.
+func imports(t *testing.T, tags, pattern string) map[string][]string {
+	out, err := exec.Command("go", "list", "-tags", tags, "-f", "{{.ImportPath}} {{join .Imports \" \"}}", pattern).Output()
+	if err != nil {
+		t.Fatalf("go list %s: %v", pattern, err)
+	}
+	m := map[string][]string{}
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		f := strings.Fields(line)
+		m[f[0]] = f[1:]
+	}
+	if len(m) == 0 {
+		t.Fatalf("go list %s lists nothing", pattern)
+	}
+	return m
+}
+
+func ours(path, dir string) bool {
+	return path == "noyau.dev/"+dir || strings.HasPrefix(path, "noyau.dev/"+dir+"/")
+}
+
+func TestABIImportsNothing(t *testing.T) {
+	for pkg, deps := range imports(t, "noyau", "noyau.dev/abi/...") {
+		for _, d := range deps {
+			t.Errorf("%s imports %s; abi is data and imports nothing", pkg, d)
+		}
+	}
+}
+
+func TestGuestLiesBelowSyscall(t *testing.T) {
+	for pkg, deps := range imports(t, "noyau", "noyau.dev/guest/...") {
+		if ours(pkg, "guest/guesttest") {
+			continue // helpers of the native tests: never in an image
+		}
+		for _, d := range deps {
+			if !belowSyscall[d] && !ours(d, "guest") && !ours(d, "abi") || ours(d, "guest/guesttest") {
+				t.Errorf("%s imports %s: not possible below package syscall, or not the guest's", pkg, d)
+			}
+		}
+	}
+}
+
+func TestHostAndGuestAreStrangers(t *testing.T) {
+	for _, pattern := range []string{"noyau.dev/host/...", "noyau.dev/cmd/..."} {
+		for pkg, deps := range imports(t, "", pattern) {
+			for _, d := range deps {
+				if ours(d, "guest") || d == "noyau.dev/pvm" {
+					t.Errorf("%s imports %s: host code never imports guest code", pkg, d)
+				}
+				if ours(pkg, "host") && ours(d, "cmd") {
+					t.Errorf("%s imports %s: the library must not need the command", pkg, d)
+				}
+			}
+		}
+	}
+}
