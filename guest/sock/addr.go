@@ -62,6 +62,20 @@ func sourceFor(dst *[16]byte) [16]byte {
 	return self6
 }
 
+// here replaces an unspecified destination, which means this machine: the
+// address that s is bound to, or loopback.
+func (s *Socket) here(to *addr) {
+	bound4 := is4(&s.local.ip) && s.local.ip != any4
+	switch {
+	case to.ip == any4 && bound4:
+		to.ip = s.local.ip
+	case to.ip == any4, to.ip == any6 && bound4:
+		to.ip = loop4
+	case to.ip == any6:
+		to.ip = loop6
+	}
+}
+
 // The host's own loopback is not the pVM's: inside it goes by the gateway's
 // addresses. fromOutside translates the address of a peer that the host gave,
 // so that nobody outside looks like a program of the pVM's. The monitor

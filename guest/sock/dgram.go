@@ -168,27 +168,10 @@ func (s *Socket) closeDgram() {
 
 // connectUDP is connect(2) for UDP; AF_UNSPEC dissolves the association.
 func (s *Socket) connectUDP(sa []byte) linux.Errno {
-	var to addr
-	if len(sa) < 2 || sa[0] != 0 || sa[1] != 0 {
-		var e linux.Errno
-		if to, e = parseInet(s.family, sa); e != 0 {
-			return e
-		}
-		switch {
-		case to.ip == any4:
-			to.ip = loop4
-		case to.ip == any6:
-			to.ip = loop6
-		case to.ip == bcast && s.opt(linux.SOL_SOCKET, linux.SO_BROADCAST) == 0:
-			return linux.EACCES
-		case s.v6only && is4(&to.ip):
-			return linux.ENETUNREACH
-		}
-	}
-	netMu.Lock()
-	s.st.Store(stNew)
-	s.peer = addr{}
-	if to == (addr{}) {
+	if len(sa) >= 2 && sa[0] == 0 && sa[1] == 0 {
+		netMu.Lock()
+		s.st.Store(stNew)
+		s.peer = addr{}
 		if s.bound = s.bound && s.portLock; !s.bound && s.ipLock {
 			udpPorts.remove(s)
 			s.local.port = 0
@@ -198,14 +181,31 @@ func (s *Socket) connectUDP(sa []byte) linux.Errno {
 		netMu.Unlock()
 		return s.rehost(nil)
 	}
-	if isAny(&s.local.ip) {
-		s.local.ip = sourceFor(&to.ip)
-	}
+	netMu.Lock()
 	if !s.inTable {
 		if e := udpPorts.bind(s, addr{ip: s.local.ip}); e != 0 {
 			netMu.Unlock()
-			return e
+			return linux.EAGAIN
 		}
+	}
+	to, e := parseInet(s.family, sa)
+	s.here(&to)
+	switch {
+	case e != 0:
+	case to.ip == bcast && s.opts[key(linux.SOL_SOCKET, linux.SO_BROADCAST)] == 0:
+		e = linux.EACCES
+	case s.v6only && is4(&to.ip):
+		e = linux.ENETUNREACH
+	case !is4(&to.ip) && is4(&s.local.ip):
+		e = linux.EAFNOSUPPORT
+	}
+	if e != 0 {
+		netMu.Unlock()
+		return e
+	}
+	s.st.Store(stNew)
+	if isAny(&s.local.ip) {
+		s.local.ip = sourceFor(&to.ip)
 	}
 	s.peer = to
 	if isLocal(&to.ip) || isMulticast(&to.ip) {
@@ -233,6 +233,19 @@ func (s *Socket) sendUDP(m *message) (int, linux.Errno) {
 		return 0, linux.EPIPE
 	}
 	connected := s.st.Load() == stConnected
+	if !connected {
+		netMu.Lock()
+		e := linux.Errno(0)
+		if !s.inTable {
+			if e = udpPorts.bind(s, addr{ip: s.local.ip}); e != 0 {
+				e = linux.EAGAIN
+			}
+		}
+		netMu.Unlock()
+		if e != 0 {
+			return 0, e
+		}
+	}
 	var to addr
 	switch {
 	case len(m.addr) > 0:
@@ -251,25 +264,16 @@ func (s *Socket) sendUDP(m *message) (int, linux.Errno) {
 	if len(m.p) > maxDgram {
 		return 0, linux.EMSGSIZE
 	}
+	s.here(&to)
 	switch {
-	case to.ip == any4:
-		to.ip = loop4
-	case to.ip == any6:
-		to.ip = loop6
 	case to.ip == bcast && s.opt(linux.SOL_SOCKET, linux.SO_BROADCAST) == 0:
 		return 0, linux.EACCES
 	case s.v6only && is4(&to.ip):
 		return 0, linux.ENETUNREACH
-	case s.family == linux.AF_INET6 && !is4(&to.ip) && is4(&s.local.ip):
-		return 0, linux.ENETUNREACH
+	case !is4(&to.ip) && is4(&s.local.ip):
+		return 0, linux.EAFNOSUPPORT
 	}
 	netMu.Lock()
-	if !s.inTable && s.st.Load() != stClosed {
-		if e := udpPorts.bind(s, addr{ip: s.local.ip}); e != 0 {
-			netMu.Unlock()
-			return 0, e
-		}
-	}
 	from := s.local
 	if isAny(&from.ip) {
 		from.ip = sourceFor(&to.ip)
@@ -290,7 +294,7 @@ func (s *Socket) sendUDP(m *message) (int, linux.Errno) {
 		g := wholeSeg(m.p)
 		g.from, g.to = from, to.ip
 		t.deliver(s, g)
-	} else if connected {
+	} else if connected && to == s.peer {
 		// Port unreachable: the next call of a connected socket tells.
 		s.err.Store(uint32(linux.ECONNREFUSED))
 		s.notify(rt.In | rt.Out | rt.Err)

@@ -27,7 +27,7 @@ func both(t *testing.T, scenario func(*env)) {
 			y = b.log[i]
 		}
 		if x != y {
-			t.Fatalf("step %d: Linux %q, noyau %q\nbefore:\n%s", i, x, y, strings.Join(a.log[max(0, i-25):i], "\n"))
+			t.Fatalf("step %d: Linux %q, noyau %q\nbefore:\n%s", i, x, y, strings.Join(a.log[max(0, i-80):i], "\n"))
 		}
 	}
 }

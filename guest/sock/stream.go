@@ -285,27 +285,30 @@ func (s *Socket) connectTCP(sa []byte) linux.Errno {
 	if len(sa) >= 2 && sa[0] == 0 && sa[1] == 0 {
 		return linux.EINVAL
 	}
-	to, e := parseInet(s.family, sa)
-	if e != 0 {
-		return e
-	}
-	switch {
-	case to.ip == any4:
-		to.ip = loop4
-	case to.ip == any6:
-		to.ip = loop6
-	case isMulticast(&to.ip), to.ip == bcast, s.v6only && is4(&to.ip):
-		return linux.ENETUNREACH
-	}
 	netMu.Lock()
+	e := linux.Errno(0)
 	switch s.st.Load() {
 	case stNew, stFailed:
 	case stConnecting:
-		netMu.Unlock()
-		return linux.EALREADY
+		e = linux.EALREADY
 	default:
+		e = linux.EISCONN
+	}
+	var to addr
+	if e == 0 {
+		to, e = parseInet(s.family, sa)
+		s.here(&to)
+		switch {
+		case e != 0:
+		case isMulticast(&to.ip) || to.ip == bcast || s.v6only && is4(&to.ip):
+			e = linux.ENETUNREACH
+		case !is4(&to.ip) && is4(&s.local.ip):
+			e = linux.EAFNOSUPPORT
+		}
+	}
+	if e != 0 {
 		netMu.Unlock()
-		return linux.EISCONN
+		return e
 	}
 	s.err.Store(0)
 	s.peer = to
