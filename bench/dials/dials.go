@@ -11,9 +11,12 @@ import (
 	"time"
 )
 
-const (
-	// Hang is how long a dial with its one byte may take before it counts as hung.
-	Hang = 5 * time.Second
+// Hang is how long a dial with its one byte may take before it counts as hung.
+const Hang = 5 * time.Second
+
+// Variables for the sake of tests.
+var (
+	hang = Hang
 	// giveUp ends a dial that hangs, so that the rest can be tried too.
 	giveUp = 15 * time.Second
 )
@@ -73,7 +76,7 @@ func Dial(addr string, n, parallel int, from func(i int64) net.Addr) Result {
 				took := time.Since(t)
 				for old := longest.Load(); int64(took) > old && !longest.CompareAndSwap(old, int64(took)); old = longest.Load() {
 				}
-				if took > Hang {
+				if took > hang {
 					hangs.Add(1)
 				}
 				if err != nil {
