@@ -76,12 +76,6 @@ var faults = []faultCase{
 	{"wbinvd", unix.SIGSEGV, 0x80, 0, "general protection", func(a *Asm) { a.Raw(0x0f, 0x09) }},
 	{"clts", unix.SIGSEGV, 0x80, 0, "general protection", func(a *Asm) { a.Raw(0x0f, 0x06) }},
 	{"xsetbv", unix.SIGSEGV, 0x80, 0, "general protection", func(a *Asm) { a.Mov(RCX, 0).Mov(RDX, 0).Mov(RAX, 1).Raw(0x0f, 0x01, 0xd1) }},
-	{"iret to CPL 0", unix.SIGSEGV, 0x80, 0, "general protection", func(a *Asm) {
-		a.Raw(0x6a, 0, 0x6a, 0, 0x6a, 2, 0x6a, 8, 0x6a, 0, 0x48, 0xcf) // push SS RSP RFLAGS CS RIP; iretq
-	}},
-	{"far return to CPL 0", unix.SIGSEGV, 0x80, 0, "general protection", func(a *Asm) {
-		a.Raw(0x6a, 8, 0x6a, 0, 0x48, 0xcb)
-	}},
 	{"load SS of CPL 0", unix.SIGSEGV, 0x80, 0, "general protection", func(a *Asm) { a.Mov(RAX, 0x10).Raw(0x8e, 0xd0) }},
 	{"load FS beyond the GDT", unix.SIGSEGV, 0x80, 0, "general protection", func(a *Asm) { a.Mov(RAX, 0x4b).Raw(0x8e, 0xe0) }},
 }
@@ -146,6 +140,8 @@ func TestRefused(t *testing.T) {
 		{"invpcid", []byte{0x66, 0x0f, 0x38, 0x82, 0x04, 0x24}},
 		{"clac", []byte{0x0f, 0x01, 0xca}},
 		{"wrpkru", []byte{0x31, 0xc0, 0x31, 0xd2, 0x31, 0xc9, 0x0f, 0x01, 0xef}},
+		{"iret to CPL 0", []byte{0x6a, 0, 0x6a, 0, 0x6a, 2, 0x6a, 8, 0x6a, 0, 0x48, 0xcf}}, // push SS RSP RFLAGS CS RIP; iretq
+		{"far return to CPL 0", []byte{0x6a, 8, 0x6a, 0, 0x48, 0xcb}},
 		{"jump to 32-bit code", []byte{0x6a, 0x1b, 0x68, 0, 0x10, 0x40, 0, 0x48, 0xcb}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
