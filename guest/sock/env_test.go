@@ -142,7 +142,7 @@ func (e *env) socket(family, typ, proto int) int {
 
 func (e *env) bind(fd int, sa []byte) linux.Errno {
 	p := e.in(sa)
-	if len(sa) > 8 {
+	if sa[0] != linux.AF_UNIX {
 		e.note("at family %d ip %x", sa[0], sa[4:min(len(sa), 24)])
 	}
 	_, errno := e.do("bind", syscall.SYS_BIND, uintptr(fd), addrOf(p), uintptr(len(p)))
@@ -156,7 +156,9 @@ func (e *env) listen(fd, backlog int) linux.Errno {
 
 func (e *env) connect(fd int, sa []byte) linux.Errno {
 	p := e.in(sa)
-	e.note("to family %d ip %x", sa[0], sa[4:min(len(sa), 24)])
+	if sa[0] != linux.AF_UNIX {
+		e.note("to family %d ip %x", sa[0], sa[4:min(len(sa), 24)])
+	}
 	n := len(e.log)
 	_, errno := e.do("connect", syscall.SYS_CONNECT, uintptr(fd), addrOf(p), uintptr(len(p)))
 	if errno == linux.EINPROGRESS {
