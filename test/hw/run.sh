@@ -74,9 +74,11 @@ sed -i 's|/bin/busybox --install|/bin/busybox mkdir -p /bin; /bin/busybox --inst
 chmod +x "$dir/fs/init"
 (cd "$dir/fs" && find . | "$bb" cpio -o -H newc 2>/dev/null | gzip -1 >"$dir/initrd")
 
+# One processor: with two, threads of TCG lock each other out when a guest of the
+# guest runs.
 lib=$root/usr/lib/x86_64-linux-gnu
 LD_LIBRARY_PATH=$lib:$root/lib/x86_64-linux-gnu timeout "$limit" "$root/usr/bin/qemu-system-x86_64" \
-	-M q35 -cpu max -accel tcg,thread=multi -smp 2 -m 2048 -nographic -no-reboot -nodefaults -serial stdio -monitor none \
+	-M q35 -cpu max -accel tcg -smp 1 -m 1024 -nographic -no-reboot -nodefaults -serial stdio -monitor none \
 	-L "$root/usr/share/qemu" -L "$root/usr/share/seabios" \
 	-kernel "$kernel" -initrd "$dir/initrd" -append "console=ttyS0 quiet panic=-1 mitigations=off" \
 	</dev/null | tr -d '\r' | tee "$dir/log"
