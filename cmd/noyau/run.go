@@ -6,11 +6,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"noyau.dev/host/image"
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/state"
 )
@@ -88,6 +90,9 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 		return &exitCode{exitError, err}
 	}
 	c.Image, c.ImageFile = t.image.Path, t.image.File
+	if f.forks < 0 && slices.Contains(t.image.Manifest.Bricks, image.BrickFork) {
+		c.Forks = monitor.DefaultForks
+	}
 	if f.detach {
 		err = detach(dir, entry, c)
 	} else {

@@ -24,7 +24,7 @@ type runFlags struct {
 	memory, name, dir, hostname, isolation, net, user           string
 	stopSignal                                                  string
 	stopTimeout                                                 int
-	pids                                                        int
+	pids, forks                                                 int
 	detach, remove, trace                                       bool
 	goFlags                                                     func() []string
 }
@@ -52,6 +52,7 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.user, "user", "u", "", "user that the app believes to be: `uid[:gid]`")
 	fs.StringArrayVar(&f.ulimits, "ulimit", nil, "resource limit that the app sees: `name=soft[:hard]`")
 	fs.IntVar(&f.pids, "pids-limit", 0, "largest `number` of processes of the pVM and its forks")
+	fs.IntVar(&f.forks, "fork", -1, "largest `number` of pVMs of a family, the first included; 0 forbids fork (default 64 for programs that use package pvm, else 0)")
 	fs.StringVar(&f.stopSignal, "stop-signal", "SIGTERM", "`signal` that noyau stop sends")
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 10, "`seconds` that noyau stop waits before it kills")
 	fs.StringArrayVar(&f.options, "isolation-opt", nil, "`name=value` for the isolation")
@@ -68,7 +69,7 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 // config makes the monitor's configuration of the flags. base is the name to
 // use where none is given.
 func (f *runFlags) config(base string, args []string) (monitor.Config, error) {
-	c := monitor.Config{Name: f.name, Args: args, Arg0: base, Isolation: f.isolation, Trace: f.trace, Pids: f.pids}
+	c := monitor.Config{Name: f.name, Args: args, Arg0: base, Isolation: f.isolation, Trace: f.trace, Pids: f.pids, Forks: f.forks}
 	if c.Name == "" {
 		c.Name = base
 	}
@@ -154,6 +155,9 @@ func (f *runFlags) limits(c *monitor.Config) error {
 	var err error
 	if c.Memory, err = memorySize(f.memory); err != nil {
 		return err
+	}
+	if f.forks > monitor.MaxForks {
+		return fmt.Errorf("fork %d: at most %d pVMs can be a family", f.forks, monitor.MaxForks)
 	}
 	if f.pids < 0 {
 		return fmt.Errorf("pids-limit %d is negative", f.pids)

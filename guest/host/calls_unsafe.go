@@ -12,9 +12,13 @@ import (
 
 func ptr(p []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(p))) }
 
-// result makes the pair of a count and an error of a host call's.
+// result makes the pair of a count and an error of a host call's. What stands in a
+// forked pVM for its parent's connections says ENOTCONN, and nothing else does.
 func result(r uintptr, e uint32) (int, linux.Errno) {
 	if e != 0 {
+		if e == uint32(linux.ENOTCONN) {
+			e = uint32(linux.ECONNRESET)
+		}
 		return 0, linux.Errno(e)
 	}
 	return int(r), 0
@@ -116,27 +120,51 @@ func Unmap(addr, n uintptr) linux.Errno {
 type packet struct {
 	hdr  linux.Msghdr
 	iov  linux.Iovec
-	cmsg [24]byte
+	cmsg [cmsgHdr + 4*abi.MaxRights]byte
 }
 
-const cmsgLen = 20 // one struct cmsghdr and one descriptor
+const (
+	cmsgHdr = 16          // struct cmsghdr
+	cmsgLen = cmsgHdr + 4 // with one descriptor
+)
 
-// recv receives a message into b and the descriptor that came beside it, -1 if
-// none did.
-func (p *packet) recv(handle int32, b []byte) (n int, fd int32, errno linux.Errno) {
+// recv receives a message into b and the descriptors that came beside it.
+func (p *packet) recv(handle int32, b []byte) (n int, fds rights, errno linux.Errno) {
 	p.iov = linux.Iovec{Base: ptr(b), Len: uintptr(len(b))}
 	p.hdr = linux.Msghdr{Iov: uintptr(unsafe.Pointer(&p.iov)), Iovlen: 1,
-		Control: uintptr(unsafe.Pointer(&p.cmsg)), Controllen: cmsgLen}
+		Control: uintptr(unsafe.Pointer(&p.cmsg)), Controllen: uintptr(len(p.cmsg))}
 	n, errno = result(rt.HostCall(abi.CallRecvmsg, uintptr(handle), uintptr(unsafe.Pointer(&p.hdr)),
 		linux.MSG_DONTWAIT|linux.MSG_CMSG_CLOEXEC, 0, 0, 0))
-	fd = -1
 	if errno == 0 && p.hdr.Controllen >= cmsgLen {
 		h := (*linux.Cmsghdr)(unsafe.Pointer(&p.cmsg))
-		if h.Level == linux.SOL_SOCKET && h.Type == linux.SCM_RIGHTS && h.Len == cmsgLen {
-			fd = *(*int32)(unsafe.Pointer(&p.cmsg[16]))
+		if h.Level == linux.SOL_SOCKET && h.Type == linux.SCM_RIGHTS && h.Len >= cmsgLen && int(h.Len) <= len(p.cmsg) {
+			fds.n = int(h.Len-cmsgHdr) / 4
+			for i := range fds.n {
+				fds.fd[i] = *(*int32)(unsafe.Pointer(&p.cmsg[cmsgHdr+4*i]))
+			}
 		}
 	}
-	return n, fd, errno
+	return n, fds, errno
+}
+
+// rights are descriptors beside a message.
+type rights struct {
+	n  int
+	fd [abi.MaxRights]int32
+}
+
+// one is the only descriptor, -1 if there is none.
+func (r *rights) one() int32 {
+	if r.n == 0 {
+		return -1
+	}
+	return r.fd[0]
+}
+
+func (r *rights) close() {
+	for _, fd := range r.fd[:r.n] {
+		Close(fd)
+	}
 }
 
 // send sends b, with the descriptor fd beside it.

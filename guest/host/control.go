@@ -12,6 +12,7 @@ import (
 type Reply struct {
 	abi.Msg
 	FD      int32  // the handle for host calls that came with it; -1: none
+	more    rights // all of them
 	Payload []byte // the caller's own
 }
 
@@ -47,6 +48,7 @@ var control struct {
 
 type pending struct {
 	done  chan struct{}
+	op    uint16
 	reply Reply
 	errno linux.Errno
 }
@@ -93,6 +95,7 @@ func RequestWith(m abi.Msg, fd int32, payload ...[]byte) (Reply, linux.Errno) {
 		c.lastID++
 	}
 	m.ID = c.lastID
+	p.op = m.Op
 	c.pending[m.ID] = p
 	if e := send(&m, fd, payload); e != 0 {
 		if c.pending[m.ID] == p {
@@ -177,18 +180,16 @@ func drain() {
 		c.in = make([]byte, abi.MaxMsg)
 	}
 	for !c.gone {
-		n, fd, e := c.inPkt.recv(c.handle, c.in)
+		n, fds, e := c.inPkt.recv(c.handle, c.in)
 		switch {
 		case e == linux.EAGAIN:
 			return
 		case e == linux.EINTR:
-		case e != 0 || n == 0 && fd < 0:
+		case e != 0 || n == 0 && fds.n == 0:
 			fail()
 		default:
-			if !receive(c.in[:n], fd) {
-				if fd >= 0 {
-					Close(fd)
-				}
+			if !receive(c.in[:n], &fds) {
+				fds.close()
 				if c.bad++; c.bad > maxBad {
 					fail()
 				}
@@ -199,14 +200,14 @@ func drain() {
 
 // receive hands a message to whom it is for, and reports whether it was for
 // anybody.
-func receive(b []byte, fd int32) bool {
+func receive(b []byte, fds *rights) bool {
 	c := &control
 	m, payload, ok := abi.TakeMsg(b)
 	if !ok {
 		return false
 	}
 	if m.ID == 0 {
-		if f := OnEvent; f != nil && fd < 0 {
+		if f := OnEvent; f != nil && fds.n == 0 {
 			f(m, payload)
 			return true
 		}
@@ -223,7 +224,7 @@ func receive(b []byte, fd int32) bool {
 	}
 	delete(c.pending, m.ID)
 	c.mu.Unlock()
-	p.reply = Reply{Msg: m, FD: fd}
+	p.reply = Reply{Msg: m, FD: fds.one(), more: *fds}
 	if len(payload) > 0 {
 		p.reply.Payload = append([]byte(nil), payload...)
 	}

@@ -52,6 +52,29 @@ var inits []func(*host.Boot)
 // it from their package init functions.
 func OnInit(f func(*host.Boot)) { inits = append(inits, f) }
 
+var forks []func(*host.Boot)
+
+// OnFork registers f to run in a pVM that was forked, before Fork returns there.
+// Other goroutines of the parent's run already. b has the new header and host name only.
+func OnFork(f func(b *host.Boot)) { forks = append(forks, f) }
+
+// Fork copies this pVM: the child's process id in the parent, 0 in the child.
+func Fork() (uint32, linux.Errno) {
+	pid, e := host.Fork()
+	if e != 0 || pid != 0 {
+		return pid, e
+	}
+	boot, e := host.ReloadBoot(abi.HandleBoot)
+	if e != 0 {
+		die("noyau: cannot read the boot block of a forked pVM\n")
+	}
+	startTime = Now()
+	for _, f := range forks {
+		f(boot)
+	}
+	return 0, 0
+}
+
 // Init begins the library OS inside an image, before the init function of any
 // package above syscall runs, on the main goroutine. It ends the pVM with code
 // 125 if the monitor's boot block makes no sense.

@@ -9,7 +9,10 @@ import (
 	"noyau.dev/guest/linux"
 )
 
-func init() { kernel.OnInit(setup) }
+func init() {
+	kernel.OnInit(setup)
+	kernel.OnFork(func(b *host.Boot) { hostname.name = b.Hostname })
+}
 
 var hostname struct{ name, domain string }
 
@@ -41,5 +44,5 @@ func init() {
 		linux.SYS_DELETE_MODULE, linux.SYS_FINIT_MODULE, linux.SYS_KEXEC_LOAD, linux.SYS_BPF, linux.SYS_PERF_EVENT_OPEN,
 		linux.SYS_IOPL, linux.SYS_IOPERM, linux.SYS_ACCT, linux.SYS_QUOTACTL, linux.SYS_SYSLOG, linux.SYS_VHANGUP,
 		linux.SYS_OPEN_BY_HANDLE_AT)
-	refuse(linux.ECHILD, linux.SYS_WAIT4, linux.SYS_WAITID)
+	refuse(linux.ECHILD, linux.SYS_WAITID)
 }

@@ -19,7 +19,7 @@ func init() {
 	kernel.Register(linux.SYS_KILL, func(a kernel.Args) (uintptr, linux.Errno) {
 		// 0 and -1 mean the group and everybody: that is us, and nobody.
 		if !isSelf(a.A1) && int32(a.A1) != -int32(kernel.PID()) {
-			return 0, linux.ESRCH
+			return 0, signalMember(int32(a.A1), a.A2)
 		}
 		return 0, raise(a.A2)
 	})

@@ -46,6 +46,7 @@ func unwatch(handle int32, last bool)
 func setPD(s *Source, pd uintptr)
 func next() (*Source, uint32)
 func rand64() uint64
+func fork(h *[abi.ForkHandles]int32) uintptr
 
 func Boot() *abi.BootHeader
 func Args() []string
@@ -118,3 +119,12 @@ func Install() {
 func Spawn(f func()) { go spawned(f) }
 
 func spawned(f func()) { f() }
+
+// Fork is described in rt.go.
+func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32) {
+	r := fork(h)
+	if r > ^uintptr(4095) {
+		return false, uint32(-r)
+	}
+	return r == 0, 0
+}

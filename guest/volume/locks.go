@@ -5,6 +5,8 @@ import (
 
 	"noyau.dev/abi"
 	"noyau.dev/guest/fs"
+	"noyau.dev/guest/host"
+	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 )
 
@@ -17,6 +19,15 @@ import (
 var posix struct {
 	mu      sync.Mutex
 	holders map[key][]*file
+}
+
+func init() {
+	// A child does not inherit POSIX locks.
+	kernel.OnFork(func(*host.Boot) {
+		posix.mu.Lock()
+		posix.holders = nil
+		posix.mu.Unlock()
+	})
 }
 
 // RecordLock is fcntl(2) with F_GETLK … F_OFD_SETLKW.

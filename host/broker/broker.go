@@ -39,6 +39,12 @@ type Config struct {
 	Ports    *Ports
 	Terminal [3]*os.File // terminals behind the standard streams; nil: none
 
+	// Family is what forks; nil: fork is not allowed.
+	Family Family
+	// Release, if set, is called at the end in the place of closing Roots and Ports,
+	// which are then shared with other brokers.
+	Release func()
+
 	MaxHandles int
 	// Failed is called, once, if the broker met a bug of its own and gave up on
 	// this pVM, which must then be killed.
@@ -63,7 +69,9 @@ type Broker struct {
 	requests, connects atomic.Uint64
 	killedBy           atomic.Uint64
 	failOnce           sync.Once
-	done               chan struct{}
+
+	births map[uint32]*Birth // children that may yet be forked; of the goroutine that serves
+	done   chan struct{}
 }
 
 // New returns a Broker; call Serve.
@@ -99,7 +107,14 @@ func (b *Broker) Serve() {
 	b.cancel()
 	b.c.Control.Close()
 	b.work.Wait()
+	for pid := range b.births {
+		b.born(pid) // killed while it forked: the child may live
+	}
 	b.table.closeAll()
+	if b.c.Release != nil {
+		b.c.Release()
+		return
+	}
 	b.c.Ports.Close()
 	for _, r := range b.c.Roots {
 		r.Close()
@@ -181,7 +196,7 @@ func (b *Broker) handlePacket(p []byte, whole bool, fds []int) {
 
 // silent says whether a message makes sense without an answer.
 func silent(op uint16) bool {
-	return op == abi.OpDrop || op == abi.OpKilled || op == abi.OpSendTo
+	return op == abi.OpDrop || op == abi.OpKilled || op == abi.OpSendTo || op == abi.OpForked
 }
 
 func (b *Broker) run(r *request, op *op) {

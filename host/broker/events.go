@@ -54,7 +54,7 @@ func (b *Broker) flush() error {
 		defer b.wall()
 		for {
 			m, more := b.events.next()
-			if !more || b.send(&m, nil, -1) != nil {
+			if !more || b.send(&m, nil) != nil {
 				return
 			}
 		}

@@ -15,7 +15,7 @@ type op struct {
 	wait func(*request) (reply, error)
 }
 
-var ops [abi.OpTermSet + 1]op
+var ops [abi.OpLast + 1]op
 
 func init() {
 	ops = [...]op{
@@ -52,6 +52,13 @@ func init() {
 		abi.OpKilled:  {do: doKilled},
 		abi.OpTermGet: {do: doTermGet},
 		abi.OpTermSet: {do: doTermSet, waits: true},
+
+		abi.OpFork:   {do: doFork},
+		abi.OpForked: {do: doForked},
+		abi.OpWait:   {do: doWait, waits: true},
+		abi.OpKill:   {do: doKill},
+		abi.OpPair:   {do: doPair},
+		abi.OpShare:  {do: doShare},
 	}
 }
 

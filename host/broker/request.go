@@ -41,6 +41,7 @@ type reply struct {
 	handle     *handle
 	give       int    // descriptor to send; with handle
 	free       func() // called after payload was sent
+	gives      []int  // descriptors to send, without a handle
 }
 
 func (r *request) closeFD() {
@@ -55,17 +56,18 @@ func (r *request) finish(rep reply, err error) {
 	r.closeFD()
 	if err != errNoReply && r.msg.ID != 0 {
 		m := abi.Msg{ID: r.msg.ID, Op: r.msg.Op}
-		fd := -1
+		var fds []int
 		if err != nil {
 			m.Errno = errno(err)
 			rep.payload = nil
 		} else {
+			fds = rep.gives
 			m.A, m.B, m.C, m.D = rep.a, rep.b, rep.c, rep.d
 			if rep.handle != nil {
-				m.Handle, fd = rep.handle.id, rep.give
+				m.Handle, fds = rep.handle.id, []int{rep.give}
 			}
 		}
-		if r.b.send(&m, rep.payload, fd) != nil && fd >= 0 {
+		if r.b.send(&m, rep.payload, fds...) != nil && rep.handle != nil {
 			// The guest will never hear of the handle.
 			r.b.table.drop(m.Handle)
 		}

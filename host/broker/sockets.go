@@ -118,7 +118,8 @@ func (r *request) givePort(p *port, k kind, backlog int, local netip.AddrPort) (
 	if err := r.b.table.add(h); err != nil {
 		return reply{}, err
 	}
-	return reply{handle: h, give: p.fd, payload: encodeAddr(local)}, nil
+	// A: it is published; forks share it.
+	return reply{handle: h, a: 1, give: p.fd, payload: encodeAddr(local)}, nil
 }
 
 // doUDP gives an unconnected socket: a published port's, else one on a port

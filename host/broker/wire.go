@@ -83,9 +83,9 @@ func recvPacket(fd int, buf []byte) (n int, fds []int, flags int, err error) {
 	return n, fds, flags, nil
 }
 
-// send writes one packet, with a descriptor beside it if fd is not negative. It
-// waits, without a thread, while the guest does not read.
-func (b *Broker) send(m *abi.Msg, payload []byte, fd int) error {
+// send writes one packet with descriptors beside it. It waits, without a thread,
+// while the guest does not read.
+func (b *Broker) send(m *abi.Msg, payload []byte, fds ...int) error {
 	var head [abi.MsgSize]byte
 	m.Put(head[:])
 	parts := [][]byte{head[:], payload}
@@ -93,8 +93,8 @@ func (b *Broker) send(m *abi.Msg, payload []byte, fd int) error {
 		parts = parts[:1]
 	}
 	var oob []byte
-	if fd >= 0 {
-		oob = unix.UnixRights(fd)
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
 	}
 	var err error
 	werr := b.raw.Write(func(s uintptr) bool {

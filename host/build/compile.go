@@ -261,6 +261,9 @@ func bricks(file string) ([]string, error) {
 	seen := map[string]bool{}
 	var out []string
 	for _, f := range funcs {
+		if f.Name == "noyau.dev/pvm.Fork" {
+			out = append(out, image.BrickFork)
+		}
 		rest, ok := strings.CutPrefix(f.Name, "internal/noyau/")
 		if !ok {
 			continue

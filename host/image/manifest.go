@@ -26,6 +26,9 @@ type Manifest struct {
 	Sizes    Sizes             `json:"sizes"`
 }
 
+// BrickFork is among the bricks of an image whose program may want to fork.
+const BrickFork = "fork"
+
 // A Module names a Go module. Version is "(devel)" or empty for a checkout.
 type Module struct {
 	Path    string `json:"path,omitempty"`

@@ -46,6 +46,20 @@ type Process interface {
 	Sandbox() (inForce, missing []string)
 }
 
+// A Forker is a Backend whose pVMs can fork. Its processes are Parents.
+type Forker interface{ CanFork() }
+
+// A Parent is a Process that may fork.
+type Parent interface {
+	Process
+	// Expect announces a fork: until done is called Wait does not return.
+	Expect() (done func())
+	// Adopt makes a Process of a fork; pid is the kernel's word, not the guest's.
+	Adopt(pid int) (Process, error)
+	// KillFamily ends all that was ever forked.
+	KillFamily() error
+}
+
 // Status is how the host saw a Process end.
 type Status struct {
 	Code   int         // exit code if Signal is 0
@@ -73,8 +87,8 @@ func Register(name string, b Backend) {
 // autoOrder is the preference of isolation "auto".
 var autoOrder = []string{"vm", "process"}
 
-// backend finds the isolation called name.
-func backend(name string) (string, Backend, error) {
+// backend finds the isolation called name, one that can fork if that is wanted.
+func backend(name string, fork bool) (string, Backend, error) {
 	backends.Lock()
 	defer backends.Unlock()
 	if name != "" && name != "auto" {
@@ -84,6 +98,9 @@ func backend(name string) (string, Backend, error) {
 		}
 		if err := b.Available(); err != nil {
 			return "", nil, fmt.Errorf("isolation %s cannot be used here: %w", name, err)
+		}
+		if _, ok := b.(Forker); fork && !ok {
+			return "", nil, fmt.Errorf("isolation %s cannot fork yet; use isolation process, or run without fork (--fork 0)", name)
 		}
 		return name, b, nil
 	}
@@ -95,6 +112,10 @@ func backend(name string) (string, Backend, error) {
 		}
 		if err := b.Available(); err != nil {
 			why = append(why, n+": "+err.Error())
+			continue
+		}
+		if _, ok := b.(Forker); fork && !ok {
+			why = append(why, n+": cannot fork yet")
 			continue
 		}
 		return n, b, nil

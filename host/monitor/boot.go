@@ -37,6 +37,7 @@ func newBoot(c *Config) *boot {
 		{c.Terminal.Out != nil, abi.BootTTY1},
 		{c.Terminal.Err != nil, abi.BootTTY2},
 		{c.Net.Unrestricted && !c.Net.None, abi.BootNetOut},
+		{c.Forks > 1, abi.BootFork},
 	} {
 		if f.set {
 			b.head.Flags |= f.bit

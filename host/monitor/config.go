@@ -48,6 +48,10 @@ type Config struct {
 	CPU    float64 // processors it may keep busy, 0.5 = half of one; 0: no limit
 	Pids   int     // processes a family may have; 0: the back-end's default
 
+	// Forks is how many pVMs the family may have that begins with this one, itself
+	// included; up to 1: it may not fork.
+	Forks int
+
 	Publish []Publish
 	Volumes []Volume
 	Net     policy.Net
@@ -75,6 +79,13 @@ type Config struct {
 	NoZoneinfo  bool          // do not show the host's time zones at /usr/share/zoneinfo
 	NoHostCerts bool          // do not show the host's CA certificates
 }
+
+// Limits of Config.Forks: what an image gets that may fork if nobody says more, and the
+// most.
+const (
+	DefaultForks = 64
+	MaxForks     = 4096
+)
 
 // File is a file of the pVM's in-memory root.
 type File struct {

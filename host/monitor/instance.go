@@ -19,6 +19,7 @@ type Instance struct {
 	stopSig unix.Signal
 	broker  *broker.Broker
 	proc    Process
+	family  *family // nil: it may not fork
 
 	mu     sync.Mutex
 	why    string // reason of a kill of ours
@@ -48,6 +49,9 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 	i.proc = proc
 	i.info.Pid = proc.Pid()
 	i.mu.Unlock()
+	if i.family != nil {
+		i.family.begin(i.broker, proc)
+	}
 	if i.killed.Load() { // the broker failed meanwhile
 		proc.Kill()
 	}
@@ -80,6 +84,11 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 	go func() {
 		status := proc.Wait()
 		i.end.Store(true)
+		if i.family != nil {
+			i.finishBroker()
+			i.family.first.ended()
+			i.family.members.Wait()
+		}
 		unwatch()
 		stop.stop()
 		i.finishBroker()
@@ -164,23 +173,29 @@ func (i *Instance) kill(why string) error {
 	proc := i.proc
 	i.mu.Unlock()
 	i.killed.Store(true)
+	if proc != nil && i.family != nil {
+		return i.family.kill()
+	}
 	if proc == nil || i.end.Load() {
 		return nil
 	}
 	return proc.Kill()
 }
 
-// Wait returns when the pVM has ended and all its output was written. It may be
-// called any number of times.
+// Wait returns when the pVM and all that it has forked have ended, and all output was
+// written. The Exit is that of the pVM itself. It may be called any number of times.
 func (i *Instance) Wait() Exit { <-i.done; return i.exit }
 
 // Done is closed when Wait would return.
 func (i *Instance) Done() <-chan struct{} { return i.done }
 
-// Signal delivers sig to the app as kill(2) would to a process. SIGKILL ends
-// the pVM at once. ESRCH means that it has ended.
+// Signal delivers sig to the app as kill(2) would to a process; once that has ended
+// to all that it has forked. SIGKILL ends the family at once. ESRCH means that it has ended.
 func (i *Instance) Signal(sig unix.Signal) error {
-	if i.end.Load() {
+	if i.end.Load() && i.family != nil && sig != unix.SIGKILL {
+		return i.family.signalAll(sig)
+	}
+	if i.end.Load() && i.family == nil {
 		return unix.ESRCH
 	}
 	if sig == unix.SIGKILL {
@@ -210,8 +225,11 @@ func (i *Instance) Resize(rows, cols uint16) error { return i.broker.Resize(rows
 
 // Stats returns figures of this moment; ESRCH if the pVM has ended.
 func (i *Instance) Stats() (Stats, error) {
-	if i.end.Load() {
+	if i.end.Load() && i.family == nil {
 		return Stats{}, unix.ESRCH
+	}
+	if i.family != nil {
+		return i.family.stats(), nil
 	}
 	s, err := i.proc.Stats()
 	if err != nil {

@@ -29,12 +29,25 @@ func (processBackend) Start(s *Spec) (Process, error) {
 	return hostProcess{p}, nil
 }
 
+// CanFork implements Forker.
+func (processBackend) CanFork() {}
+
 // hostProcess is a process.Process as this package knows it.
 type hostProcess struct{ p *process.Process }
 
 func (h hostProcess) Pid() int              { return h.p.PID() }
 func (h hostProcess) Kill() error           { return h.p.Kill() }
 func (h hostProcess) Stats() (Stats, error) { return procStats(h.p.PID()) }
+
+func (h hostProcess) Expect() func()    { return h.p.Expect() }
+func (h hostProcess) KillFamily() error { return h.p.KillFamily() }
+func (h hostProcess) Adopt(pid int) (Process, error) {
+	p, err := h.p.Adopt(pid)
+	if err != nil {
+		return nil, err
+	}
+	return hostProcess{p}, nil
+}
 
 func (h hostProcess) Wait() Status {
 	s, _ := h.p.Wait()

@@ -20,6 +20,8 @@ type launch struct {
 	ports   *broker.Ports
 	image   *os.File
 	owned   bool // image is to be closed
+	boot    *boot
+	family  *family // nil: it may not fork
 
 	stdin, stdout, stderr, trace, control *os.File
 }
@@ -37,6 +39,7 @@ func (l *launch) prepare(c *Config) error {
 		return err
 	}
 	boot := newBoot(c)
+	l.boot = boot
 	if err := l.volumes(c, boot); err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	isolation, be, err := backend(c.Isolation)
+	isolation, be, err := backend(c.Isolation, c.Forks > 1)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +122,11 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	if !c.Net.None {
 		bc.Names = names.New(guard, c.Hostname, nil)
 	}
+	if c.Forks > 1 {
+		l.family = newFamily(&c, bc, l.boot)
+		bc = l.family.first.config(l.control)
+		i.family = l.family
+	}
 	if i.broker, err = broker.New(bc); err != nil {
 		l.fail()
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
@@ -129,7 +134,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	proc, err := be.Start(&Spec{
 		Name: c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
 		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
-		NetOut: c.Net.Unrestricted && !c.Net.None, Options: c.Options,
+		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Options: c.Options,
 	})
 	if err != nil {
 		l.fail()

@@ -13,6 +13,9 @@ type limit struct {
 	value    uint64
 }
 
+// maxProcesses is the most processes that all families of a user may have together.
+const maxProcesses = 1 << 14
+
 const (
 	mib = 1 << 20
 	gib = 1 << 30
@@ -39,9 +42,13 @@ func limitsOf(s *Spec) []limit {
 		list = append(list,
 			limit{"data", unix.RLIMIT_DATA, data},
 			limit{"address space", unix.RLIMIT_AS, abi.RegionMax + 1024*gib}) // volume files may be mapped whole
-		if !s.Allow.Fork {
-			list = append(list, limit{"processes", unix.RLIMIT_NPROC, 0})
+		// The kernel counts all processes of the user: this is the last wall, for
+		// images that fork without asking the monitor first.
+		processes := uint64(0)
+		if s.Allow.Fork {
+			processes = maxProcesses
 		}
+		list = append(list, limit{"processes", unix.RLIMIT_NPROC, processes})
 	}
 	for i := range list {
 		var cur unix.Rlimit

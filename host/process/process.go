@@ -15,6 +15,8 @@ import (
 type Process struct {
 	pid    int
 	group  *group
+	family *family // nil: it may not fork
+	births sync.WaitGroup
 	report Report
 
 	mu    sync.Mutex
@@ -138,7 +140,11 @@ func less(j *jail, g *group, src *sources, p *plan, err error) *jail {
 }
 
 func newProcess(s *Spec, j *jail, g *group, p *plan) *Process {
-	return &Process{pid: int(p.fail.pid), pidfd: int(p.pidfd), group: g, report: j.reportOf(s, g, p)}
+	pr := &Process{pid: int(p.fail.pid), pidfd: int(p.pidfd), group: g, report: j.reportOf(s, g, p)}
+	if s.Allow.Fork {
+		pr.family = &family{pgid: pr.pid, members: 1}
+	}
+	return pr
 }
 
 // PID is the number of the process on the host.
@@ -164,13 +170,21 @@ func (p *Process) Kill() error {
 // called any number of times, and must be called once to let go of the process.
 func (p *Process) Wait() (Status, Usage) {
 	p.once.Do(func() {
-		p.status, p.usage = waitPidfd(p.pidfd)
+		if p.family != nil {
+			p.status, p.usage = waitPidfd(p.pidfd, unix.WNOWAIT)
+			p.births.Wait()
+		} else {
+			p.status, p.usage = waitPidfd(p.pidfd, 0)
+		}
+		p.status.OOM = p.status.Signal == int(unix.SIGKILL) && p.group.outOfMemory()
 		p.mu.Lock()
+		last := p.family == nil || p.family.leave(p.pidfd)
 		unix.Close(p.pidfd)
 		p.pidfd = -1
 		p.mu.Unlock()
-		p.status.OOM = p.status.Signal == int(unix.SIGKILL) && p.group.outOfMemory()
-		p.group.remove()
+		if last {
+			p.group.remove()
+		}
 	})
 	return p.status, p.usage
 }

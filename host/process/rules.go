@@ -62,7 +62,9 @@ func ImageRules(a Allow) []Rule {
 	}
 	if a.Fork {
 		rules = append(rules,
-			Rule{abi.CallFork, "clone", [][]Cond{all(Equal(0, uint64(unix.SIGCHLD)), Equal(1, 0))}, "fork, and no other clone"},
+			Rule{abi.CallFork, "clone", [][]Cond{all(Equal(0, abi.ForkFlags), Equal(1, 0))}, "fork, and no other clone: the child is the monitor's"},
+			Rule{abi.CallDup, "dup3", [][]Cond{all(Int(2, unix.O_CLOEXEC))}, "a forked pVM puts its own handles in the place of its parent's"},
+			Rule{abi.CallPrctl, "prctl", [][]Cond{all(Int(0, unix.PR_SET_PDEATHSIG), Equal(1, uint64(unix.SIGKILL)))}, "a forked pVM dies with the monitor: that is not inherited"},
 			Rule{abi.CallItimer, "setitimer", [][]Cond{all(Int(0, uint32(unix.ITIMER_PROF)))}, "the tick of a forked pVM: timers are not inherited"})
 	}
 	return rules

@@ -39,7 +39,7 @@ const DefaultHandles = 65536 + 64
 type Allow struct {
 	SendAnywhere bool // datagrams to addresses that the image chooses
 	Clock        bool // clock_gettime, where the vDSO cannot (see ClockNeedsCall)
-	Fork         bool // clone and setitimer
+	Fork         bool // clone, and what a forked image does first; no pid namespace
 }
 
 // Status is how a process ended.

@@ -28,22 +28,22 @@ const (
 // Go's poller. So a few waits have a thread each, which sleeps; any more use the poller.
 var threads = make(chan struct{}, 4)
 
-// waitPidfd waits for the process to end and reaps it.
-func waitPidfd(fd int) (st Status, u Usage) {
+// waitPidfd waits for the process to end and reaps it, unless flags say WNOWAIT.
+func waitPidfd(fd, flags int) (st Status, u Usage) {
 	select {
 	case threads <- struct{}{}:
-		reapPidfd(uintptr(fd), 0, &st, &u)
+		reapPidfd(uintptr(fd), flags, &st, &u)
 		<-threads
 	default:
-		if waitInPoller(fd, &st, &u) != nil {
-			reapPidfd(uintptr(fd), 0, &st, &u)
+		if waitInPoller(fd, flags, &st, &u) != nil {
+			reapPidfd(uintptr(fd), flags, &st, &u)
 		}
 	}
 	return st, u
 }
 
 // waitInPoller parks the goroutine in Go's poller until the process has ended.
-func waitInPoller(fd int, st *Status, u *Usage) error {
+func waitInPoller(fd, flags int, st *Status, u *Usage) error {
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstOwn)
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func waitInPoller(fd int, st *Status, u *Usage) error {
 	if err != nil {
 		return err
 	}
-	return rc.Read(func(fd uintptr) bool { return reapPidfd(fd, unix.WNOHANG, st, u) })
+	return rc.Read(func(fd uintptr) bool { return reapPidfd(fd, unix.WNOHANG|flags, st, u) })
 }
 
 // reapPidfd reports whether there is nothing more to wait for.

@@ -96,11 +96,7 @@ func noyau_watch(handle int32, s *noyauSource) uint32 {
 	s.handle = handle
 	s.events, s.seen, s.next = 0, 0, -1
 	noyauPoll.sources[handle] = s
-	var ev linux.EpollEvent
-	ev.Events = linux.EPOLLIN | linux.EPOLLOUT | linux.EPOLLRDHUP | linux.EPOLLET
-	*(*uint64)(unsafe.Pointer(&ev.Data)) = uint64(uint32(handle))
-	r := noyauHostcall(abi.CallWatch, abi.HandlePoll, linux.EPOLL_CTL_ADD, uintptr(handle), uintptr(noescape(unsafe.Pointer(&ev))), 0, 0)
-	if int(r) < 0 {
+	if r := noyauWatch(handle); int(r) < 0 {
 		noyauPoll.sources[handle] = nil
 		return uint32(-int(r))
 	}
@@ -108,7 +104,7 @@ func noyau_watch(handle int32, s *noyauSource) uint32 {
 }
 
 // noyau_unwatch forgets a handle that is about to be closed: closing it also takes
-// it out of the host's poll, since the pVM has the only descriptor.
+// it out of the host's poll, unless a fork has another descriptor of it.
 //
 //go:linkname noyau_unwatch internal/noyau/rt.unwatch
 func noyau_unwatch(handle int32, last bool) {
@@ -127,7 +123,7 @@ func noyau_unwatch(handle int32, last bool) {
 		s.events = 0
 	}
 	noyauPoll.sources[handle] = nil
-	if !last {
+	if !last || noyauForked {
 		var ev linux.EpollEvent
 		noyauHostcall(abi.CallWatch, abi.HandlePoll, linux.EPOLL_CTL_DEL, uintptr(handle), uintptr(noescape(unsafe.Pointer(&ev))), 0, 0)
 	}

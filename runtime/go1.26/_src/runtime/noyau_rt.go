@@ -12,7 +12,20 @@ import (
 //go:linkname noyau_hostcall internal/noyau/rt.hostcall
 //go:nosplit
 func noyau_hostcall(nr, a1, a2, a3, a4, a5, a6 uintptr) uintptr {
-	return noyauHostcall(nr, a1, a2, a3, a4, a5, a6)
+	r := noyauHostcall(nr, a1, a2, a3, a4, a5, a6)
+	switch nr { // see noyauOwn
+	case abi.CallAccept:
+		if int(r) >= 0 {
+			noyauNote(r)
+		}
+	case abi.CallRecvmsg:
+		if int(r) >= abi.MsgSize {
+			noyauReceived(a2)
+		}
+	case abi.CallClose:
+		noyauForget(a1)
+	}
+	return r
 }
 
 //go:linkname noyau_boot internal/noyau/rt.Boot

@@ -1,0 +1,48 @@
+package abi
+
+// Fork: how a pVM copies itself, and what members of a family say to each other
+// through the monitor.
+
+// Private system calls of the library OS, far above those of Linux, which answers
+// them with ENOSYS. Package noyau.dev/pvm wraps them.
+const (
+	SysPrivate  = 0x4e00 // the first
+	SysFork     = 0x4e00 // fork(): the child's process id; 0 in the child
+	SysPair     = 0x4e01 // pair(type SOCK_STREAM|SOCK_SEQPACKET, *[2]int32): a connection that fork shares
+	SysShare    = 0x4e02 // share(bytes, *uintptr): memory that fork shares; its address
+	SysPrivates = 16
+)
+
+// Requests of a family.
+const (
+	OpFork   = 70 // reply: A=process id of the child, descriptors Fork…; EAGAIN: the family has its limit; ENOSYS: not possible here
+	OpForked = 71 // the guest forks now: child A has the handles of this moment; or, with B not 0, it could not. No reply
+	OpHello  = 72 // the first message on a child's channel. No reply
+	OpWait   = 73 // A=process id of a child, 0: any; B=1: do not wait. Reply: A=process id, 0: none yet, B=wait status as wait4(2) has it. ECHILD
+	OpKill   = 74 // A=process id of a member, B=signal, 0: only ask. ESRCH
+	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. Reply: two descriptors, the ends of a connection
+	OpShare  = 76 // A=bytes. Reply: a descriptor of so much shared memory
+	OpLast   = OpShare
+)
+
+// Descriptors beside the reply to OpFork, in this order.
+const (
+	ForkControl = iota // HandleControl of the child
+	ForkBoot           // HandleBoot
+	ForkPoll           // HandlePoll
+	ForkDead           // a socket that is not connected: takes the place of the parent's connections
+	ForkHandles
+)
+
+// MaxRights is the most descriptors beside one message to the guest.
+const MaxRights = ForkHandles
+
+// Host calls of a pVM that may fork, besides CallFork and CallItimer.
+const (
+	CallDup   = 292 // dup3(handle, number, O_CLOEXEC)
+	CallPrctl = 157 // prctl(PR_SET_PDEATHSIG, SIGKILL)
+
+	// ForkFlags are the flags of CallFork: CLONE_PARENT|SIGCHLD. The child is the
+	// monitor's, which waits for it.
+	ForkFlags = 0x8000 | 17
+)

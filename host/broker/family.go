@@ -1,0 +1,170 @@
+package broker
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+)
+
+// A Family answers what one member wants of the others. Its methods are safe for
+// concurrent use.
+type Family interface {
+	// Fork prepares a child of this member. EAGAIN: the family is as large as it may be.
+	Fork() (*Birth, error)
+	// Unborn is told that the guest could not fork the child that was prepared.
+	Unborn(pid uint32)
+	// Wait waits for the end of a child, any child if pid is 0, if hang is set. A pid
+	// of 0 in the answer is none yet.
+	Wait(ctx context.Context, pid uint32, hang bool) (uint32, uint32, error)
+	// Signal delivers a signal to a member; with 0 it only asks whether there is one.
+	Signal(pid uint32, sig unix.Signal) error
+}
+
+// A Birth is a child that may be forked any moment.
+type Birth struct {
+	PID   uint32
+	Give  [abi.ForkHandles]int // descriptors for the guest; closed by Sent
+	Child *Broker              // does not serve yet
+	Sent  func()               // Give was sent, or could not be
+	// Born is called when Child has what its parent had: it may serve. Whether there
+	// is a child at all shows at the other end of its channel.
+	Born func()
+}
+
+// maxBirths bounds the children of one pVM that are prepared and not forked.
+const maxBirths = 16
+
+func doFork(r *request) (reply, error) {
+	b := r.b
+	if b.c.Family == nil {
+		return reply{}, unix.EPERM
+	}
+	if len(b.births) >= maxBirths {
+		return reply{}, unix.EAGAIN
+	}
+	birth, err := b.c.Family.Fork()
+	if err != nil {
+		return reply{}, err
+	}
+	if b.births == nil {
+		b.births = make(map[uint32]*Birth)
+	}
+	b.births[birth.PID] = birth
+	return reply{a: uint64(birth.PID), gives: birth.Give[:], free: birth.Sent}, nil
+}
+
+// doForked is told right before the guest forks.
+func doForked(r *request) (reply, error) {
+	if pid, err := small(r.msg.A); err == nil {
+		r.b.born(pid)
+		if r.msg.B != 0 && r.b.c.Family != nil {
+			r.b.c.Family.Unborn(pid)
+		}
+	}
+	return reply{}, errNoReply
+}
+
+// born gives a child the handles of this moment.
+func (b *Broker) born(pid uint32) {
+	birth := b.births[pid]
+	if birth == nil {
+		return
+	}
+	delete(b.births, pid)
+	birth.Child.table.inherit(&b.table)
+	birth.Born()
+}
+
+// inherit enters the handles of t that a fork shares: files, listeners, published UDP.
+// They are the same descriptions of open files, as after fork(2).
+func (c *table) inherit(t *table) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
+	c.m, c.next = make(map[uint32]*handle, len(t.m)), max(t.next, firstHandle)
+	for id, h := range t.m {
+		if h.kind == kindFile || h.kind == kindListener || h.kind == kindUDP && h.port != nil {
+			h.refs.Add(1)
+			c.m[id] = h
+		}
+	}
+}
+
+func doWait(r *request) (reply, error) {
+	pid, err := small(r.msg.A)
+	if err != nil {
+		return reply{}, err
+	}
+	if r.b.c.Family == nil {
+		return reply{}, unix.ECHILD
+	}
+	got, status, err := r.b.c.Family.Wait(r.ctx, pid, r.msg.B == 0)
+	return reply{a: uint64(got), b: uint64(status)}, err
+}
+
+func doKill(r *request) (reply, error) {
+	pid, err := small(r.msg.A)
+	if err != nil || r.msg.B > 64 {
+		return reply{}, unix.EINVAL
+	}
+	if r.b.c.Family == nil {
+		return reply{}, unix.ESRCH
+	}
+	return reply{}, r.b.c.Family.Signal(pid, unix.Signal(r.msg.B))
+}
+
+// doPair gives both ends of a connection, of which the monitor keeps none.
+func doPair(r *request) (reply, error) {
+	if r.b.c.Family == nil {
+		return reply{}, unix.EPERM
+	}
+	typ := int(r.msg.A)
+	if r.msg.A != unix.SOCK_STREAM && r.msg.A != unix.SOCK_SEQPACKET {
+		return reply{}, unix.EINVAL
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return reply{}, err
+	}
+	return give(fds[:]...), nil
+}
+
+// maxShare bounds one piece of shared memory.
+const maxShare = 1 << 32
+
+// doShare gives memory of a size that nobody can change.
+func doShare(r *request) (reply, error) {
+	if r.b.c.Family == nil {
+		return reply{}, unix.EPERM
+	}
+	if r.msg.A == 0 || r.msg.A > maxShare {
+		return reply{}, unix.EINVAL
+	}
+	fd, err := unix.MemfdCreate("noyau-share", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return reply{}, err
+	}
+	if err = unix.Ftruncate(fd, int64(r.msg.A)); err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return reply{}, err
+	}
+	return give(fd), nil
+}
+
+// give is a reply with descriptors that are only the guest's.
+func give(fds ...int) reply {
+	return reply{gives: fds, free: func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}}
+}

@@ -1,0 +1,253 @@
+package monitor
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"math"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+	"noyau.dev/host/broker"
+	"noyau.dev/host/volume"
+)
+
+// A family is a pVM and all that were forked of it. They share the standard streams,
+// published ports, volumes and the policy; each has a broker and a control channel of
+// its own. A member that ends takes no other with it: children live on, and the family
+// ends with its last member.
+type family struct {
+	limit int
+	shape broker.Config // of every member
+	boot  abi.BootHeader
+	name  string // host name of the first
+
+	first   *member
+	members sync.WaitGroup // those that the first was forked to, born or not
+
+	mu      sync.Mutex
+	living  map[uint32]*member
+	lastPID uint32
+	parent  Parent // the first's process: it adopts, and kills all
+	users   int    // brokers that share roots and ports
+}
+
+func newFamily(c *Config, shape broker.Config, b *boot) *family {
+	f := &family{limit: c.Forks, boot: b.head, name: c.Hostname, lastPID: 1, living: make(map[uint32]*member)}
+	f.shape = shape
+	f.shape.Release = f.release
+	f.first = &member{f: f, pid: 1, changed: make(chan struct{})}
+	f.living[1] = f.first
+	f.users = 1
+	return f
+}
+
+// begin tells of the first, which runs.
+func (f *family) begin(b *broker.Broker, p Process) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.parent, _ = p.(Parent)
+	f.first.broker, f.first.proc = b, p
+}
+
+// release is called at the end of each broker.
+func (f *family) release() {
+	f.mu.Lock()
+	f.users--
+	last := f.users == 0
+	f.mu.Unlock()
+	if last {
+		closeShared(f.shape.Roots, f.shape.Ports)
+	}
+}
+
+func closeShared(roots []*volume.Root, ports *broker.Ports) {
+	ports.Close()
+	for _, r := range roots {
+		r.Close()
+	}
+}
+
+func (f *family) kill() error {
+	f.mu.Lock()
+	p := f.parent
+	f.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return p.KillFamily()
+}
+
+// all returns the members that live.
+func (f *family) all() []*member {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var list []*member
+	for _, m := range f.living {
+		if m.proc != nil {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+func (f *family) signalAll(sig unix.Signal) error {
+	err := error(unix.ESRCH)
+	for _, m := range f.all() {
+		if e := m.broker.Signal(sig); e == nil {
+			err = nil
+		}
+	}
+	return err
+}
+
+// stats are the sums of all members.
+func (f *family) stats() Stats {
+	var sum Stats
+	for _, m := range f.all() {
+		s, err := m.proc.Stats()
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		sum.CPU += s.CPU
+		sum.RSS += s.RSS
+		sum.PrivateDirty += s.PrivateDirty
+		g := m.broker.Figures()
+		sum.Handles += g.Handles
+		sum.Pending += g.Pending
+		sum.Requests += g.Requests
+		sum.Connections += g.Connects
+	}
+	return sum
+}
+
+// newPID reserves a place and a number.
+func (f *family) newPID(m *member) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.living) >= f.limit {
+		return unix.EAGAIN
+	}
+	for {
+		if f.lastPID++; f.lastPID > math.MaxInt32 {
+			f.lastPID = 2
+		}
+		if f.living[f.lastPID] == nil && !f.isZombie(f.lastPID) {
+			break
+		}
+	}
+	m.pid = f.lastPID
+	f.living[m.pid] = m
+	f.users++
+	f.members.Add(1)
+	return nil
+}
+
+// isZombie says whether somebody may still wait for a number. mu is held.
+func (f *family) isZombie(pid uint32) bool {
+	for _, m := range f.living {
+		if _, ok := m.children[pid]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// block is the boot block of a member.
+func (f *family) block(pid, ppid uint32) (*os.File, error) {
+	b := &boot{head: f.boot}
+	b.head.ID, b.head.PID, b.head.PPID = lastID.Add(1), pid, ppid
+	rand.Read(b.head.Seed[:])
+	b.add(abi.RecHostname, abi.AppendString(nil, fmt.Sprintf("%.50s-%d", f.name, pid)))
+	return b.seal()
+}
+
+// config is the broker's for m.
+func (m *member) config(control *os.File) broker.Config {
+	c := m.f.shape
+	c.Control, c.Family = control, m
+	if m != m.f.first {
+		c.Failed = m.failed
+	}
+	return c
+}
+
+// failed ends a fork for which its broker could not go on.
+func (m *member) failed(error) {
+	m.f.mu.Lock()
+	p := m.proc
+	m.f.mu.Unlock()
+	if p != nil {
+		p.Kill()
+	}
+}
+
+// Wait implements broker.Family.
+func (m *member) Wait(ctx context.Context, pid uint32, hang bool) (uint32, uint32, error) {
+	for {
+		m.f.mu.Lock()
+		changed, any := m.changed, false
+		for id, c := range m.children {
+			if pid != 0 && pid != id {
+				continue
+			}
+			any = true
+			if c.over {
+				delete(m.children, id)
+				m.f.mu.Unlock()
+				return id, c.status, nil
+			}
+		}
+		m.f.mu.Unlock()
+		switch {
+		case !any:
+			return 0, 0, unix.ECHILD
+		case !hang:
+			return 0, 0, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, 0, unix.EINTR
+		}
+	}
+}
+
+// Signal implements broker.Family.
+func (m *member) Signal(pid uint32, sig unix.Signal) error {
+	m.f.mu.Lock()
+	to := m.f.living[pid]
+	var p Process
+	if to != nil {
+		p = to.proc
+	}
+	m.f.mu.Unlock()
+	switch {
+	case to == nil:
+		for _, c := range m.zombies() {
+			if c == pid {
+				return nil // ended and not waited for: as kill(2)
+			}
+		}
+		return unix.ESRCH
+	case sig == 0:
+		return nil
+	case p == nil:
+		return unix.EAGAIN // being born
+	case sig == unix.SIGKILL:
+		return p.Kill()
+	}
+	return to.broker.Signal(sig)
+}
+
+func (m *member) zombies() (list []uint32) {
+	m.f.mu.Lock()
+	defer m.f.mu.Unlock()
+	for id := range m.children {
+		list = append(list, id)
+	}
+	return list
+}

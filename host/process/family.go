@@ -1,0 +1,106 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A family is an image and what it has forked. All are children of this process, and
+// stay in the process group of the first: nothing that an image may call changes the
+// group. So the group is the family, those members included that nobody was told of.
+type family struct {
+	pgid int
+
+	mu      sync.Mutex
+	members int // that somebody waits for
+}
+
+// ErrStranger is what Adopt says of a process that is no fork of the image.
+var ErrStranger = errors.New("process: not a process of this family")
+
+// Expect announces a fork of p. Until done is called, which must happen when the fork
+// was adopted or did not come to be, p is not waited for.
+func (p *Process) Expect() (done func()) {
+	p.births.Add(1)
+	return sync.OnceFunc(p.births.Done)
+}
+
+// Adopt makes a Process of a fork of the image. pid comes from the kernel.
+func (p *Process) Adopt(pid int) (*Process, error) {
+	f := p.family
+	if f == nil {
+		return nil, ErrStranger
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("process: fork %d: %w", pid, err)
+	}
+	fd = aboveHandles(fd)
+	// The pidfd is of this family only if the process is a child of ours and of the
+	// group. It cannot be another with the same number: that could not be before
+	// this process has waited for the first.
+	group, err := unix.Getpgid(pid)
+	if err != nil || group != f.pgid || !isChild(fd) {
+		unix.Close(fd)
+		return nil, ErrStranger
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.members == 0 {
+		unix.Close(fd)
+		return nil, ErrStranger
+	}
+	f.members++
+	return &Process{pid: pid, pidfd: fd, group: p.group, family: f, report: p.report}, nil
+}
+
+// isChild says whether somebody waits for the process behind fd, and that is us.
+func isChild(fd int) bool {
+	return unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil) == nil
+}
+
+// KillFamily ends all members at once, known or not.
+func (p *Process) KillFamily() error {
+	f := p.family
+	if f == nil {
+		return p.Kill()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.members == 0 {
+		return nil // the number may be another's by now
+	}
+	if err := unix.Kill(-f.pgid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("process: kill the group of %d: %w", f.pgid, err)
+	}
+	return nil
+}
+
+// leave reaps the process behind fd, which has ended. With the last that is known it
+// ends those that are not, and reports true.
+func (f *family) leave(fd int) (last bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.members--
+	if f.members > 0 {
+		waitFor(unix.P_PIDFD, fd)
+		return false
+	}
+	// Until it is reaped its number, and so that of the group, is nobody else's.
+	unix.Kill(-f.pgid, unix.SIGKILL)
+	for waitFor(unix.P_PGID, f.pgid) == nil {
+	}
+	return true
+}
+
+func waitFor(what, id int) error {
+	for {
+		err := unix.Waitid(what, id, nil, unix.WEXITED|unix.WALL, nil)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
