@@ -1,0 +1,350 @@
+// Package fork tests families of pVMs with real images.
+package fork
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"noyau.dev/host/build"
+	"noyau.dev/host/monitor"
+	"noyau.dev/host/policy"
+	"noyau.dev/host/volume"
+)
+
+var img = sync.OnceValues(func() (string, error) {
+	wd, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	r, err := build.Build(context.Background(), build.Options{Package: "./guest", Dir: wd, Stderr: os.Stderr})
+	return r.Path, err
+})
+
+// config is how the guest is run with these arguments.
+func config(t testing.TB, args ...string) monitor.Config {
+	t.Helper()
+	path, err := img()
+	if err != nil {
+		t.Skip("no image can be built here: ", err)
+	}
+	return monitor.Config{Image: path, Args: args, Isolation: "process", Forks: 32, Stderr: os.Stderr}
+}
+
+func start(t testing.TB, c monitor.Config) *monitor.Instance {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	i, err := monitor.Start(ctx, c)
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { i.Kill(); i.Wait(); cancel() })
+	return i
+}
+
+// run runs the guest to its end and returns what it printed.
+func run(t testing.TB, c monitor.Config) (string, monitor.Exit) {
+	t.Helper()
+	var out bytes.Buffer
+	c.Stdout = &out
+	e := start(t, c).Wait()
+	return out.String(), e
+}
+
+func done(t testing.TB, c monitor.Config) {
+	t.Helper()
+	if out, e := run(t, c); e.Code != 0 || out != "done\n" {
+		t.Fatalf("%q, %+v", out, e)
+	}
+}
+
+func TestIDs(t *testing.T)        { done(t, config(t, "ids")) }
+func TestSignals(t *testing.T)    { done(t, config(t, "signals")) }
+func TestGoroutines(t *testing.T) { done(t, config(t, "goroutines")) }
+func TestDeadlock(t *testing.T) {
+	c := config(t, "deadlock")
+	var e bytes.Buffer
+	c.Stderr = &e
+	done(t, c)
+	if !strings.Contains(e.String(), "all goroutines are asleep") {
+		t.Error(e.String())
+	}
+}
+
+func TestCrash(t *testing.T) {
+	c := config(t, "crash")
+	c.Stderr = nil
+	if out, e := run(t, c); e.Code != 0 || out != "done 2 <nil>\n" {
+		t.Fatalf("%q, %+v", out, e)
+	}
+}
+
+func TestFile(t *testing.T) {
+	c := config(t, "file", "/data/f")
+	c.Volumes = []monitor.Volume{volume.Spec{Host: t.TempDir(), Guest: "/data"}}
+	done(t, c)
+}
+
+func TestForbidden(t *testing.T) {
+	c := config(t, "loop", "1")
+	c.Forks = 0
+	var e bytes.Buffer
+	c.Stderr = &e
+	if _, exit := run(t, c); exit.Code != 99 || !strings.Contains(e.String(), "not permitted") {
+		t.Fatalf("%q, %+v", e.String(), exit)
+	}
+}
+
+// TestOrphan: the first's exit code counts, and the output of all arrives.
+func TestOrphan(t *testing.T) {
+	if out, e := run(t, config(t, "orphan")); e.Code != 5 || out != "child's last word\n" {
+		t.Fatalf("%q, %+v", out, e)
+	}
+}
+
+func descriptors(t testing.TB, pid string) int {
+	list, err := os.ReadDir("/proc/" + pid + "/fd")
+	if err != nil {
+		t.Skip("cannot count descriptors: ", err)
+	}
+	return len(list)
+}
+
+// TestLoop forks one after the other. Neither side may keep anything of it.
+func TestLoop(t *testing.T) {
+	n := 1000
+	if os.Getenv("NOYAU_SLOW") != "" {
+		n = 10_000
+	}
+	done(t, config(t, "loop", "3"))
+	before := descriptors(t, "self")
+	done(t, config(t, "loop", strconv.Itoa(n)))
+	if after := descriptors(t, "self"); after > before+2 {
+		t.Errorf("%d descriptors, before %d", after, before)
+	}
+}
+
+func TestRandom(t *testing.T) {
+	out, e := run(t, config(t, "random", "50"))
+	seen := map[string]bool{}
+	for l := range strings.Lines(out) {
+		seen[l] = true
+	}
+	if e.Code != 0 || len(seen) != 2*51 {
+		t.Errorf("%d numbers are different, want %d; %+v", len(seen), 2*51, e)
+	}
+}
+
+// pipe returns a writer for Stdout and a reader of its lines.
+func pipe(t testing.TB) (io.Writer, *bufio.Reader) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return w, bufio.NewReader(r)
+}
+
+func expect(t testing.TB, r *bufio.Reader, n int, want string) {
+	t.Helper()
+	for range n {
+		if s, err := r.ReadString('\n'); s != want+"\n" {
+			t.Fatalf("%q, %v; want %q", s, err, want)
+		}
+	}
+}
+
+func publish(c *monitor.Config) {
+	c.Publish = []monitor.Publish{policy.Publish{IP: netip.MustParseAddr("127.0.0.1"), GuestPort: 80}}
+}
+
+func TestListener(t *testing.T) {
+	c := config(t, "listen")
+	publish(&c)
+	var out *bufio.Reader
+	c.Stdout, out = pipe(t)
+	i := start(t, c)
+	expect(t, out, 1, "ready")
+	for _, want := range []string{"child 2\n", "parent 1\n"} {
+		conn, err := net.Dial("tcp", i.Info().Ports[0].Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(conn); string(b) != want {
+			t.Errorf("%q, %v; want %q", b, err, want)
+		}
+		conn.Close()
+	}
+	if e := i.Wait(); e.Code != 0 {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestConnection(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(c, c); c.Close() }()
+		}
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	c := config(t, "connection", "10.0.2.2:"+port)
+	c.Net.HostLoopback = true
+	done(t, c)
+}
+
+// TestPrefork loads a server of several processes and forks more while it serves.
+func TestPrefork(t *testing.T) {
+	c := config(t, "http", "4")
+	publish(&c)
+	var out *bufio.Reader
+	c.Stdout, out = pipe(t)
+	i := start(t, c)
+	expect(t, out, 4, "serving")
+	url := "http://" + i.Info().Ports[0].Host
+	stop := make(chan bool)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[string]int{}
+	for range 8 {
+		wg.Go(func() {
+			tr := &http.Transport{}
+			defer tr.CloseIdleConnections()
+			client := &http.Client{Transport: tr, Timeout: 20 * time.Second}
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				r, err := client.Get(url)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				b, err := io.ReadAll(r.Body)
+				r.Body.Close()
+				pid, _, ok := strings.Cut(string(b), " ")
+				if err != nil || !ok {
+					t.Errorf("%q, %v", b, err)
+					return
+				}
+				mu.Lock()
+				seen[pid]++
+				mu.Unlock()
+				if n%20 == 19 {
+					tr.CloseIdleConnections()
+				}
+			}
+		})
+	}
+	for range 10 {
+		r, err := http.Get(url + "/fork")
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		b, _ := io.ReadAll(r.Body)
+		r.Body.Close()
+		if !strings.HasSuffix(string(b), "<nil>\n") {
+			t.Errorf("fork: %q", b)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	close(stop)
+	wg.Wait()
+	t.Log("answers by process id:", seen)
+	if len(seen) < 2 {
+		t.Errorf("only %d of the family have answered", len(seen))
+	}
+}
+
+// TestBomb: what forks without end meets the limit of its family, and dies with one kill.
+func TestBomb(t *testing.T) {
+	c := config(t, "bomb")
+	c.Forks = 20
+	var out *bufio.Reader
+	c.Stdout, out = pipe(t)
+	i := start(t, c)
+	expect(t, out, 20, "limit")
+	pgid := i.Info().Pid
+	if n := len(group(t, pgid)); n != 20 {
+		t.Errorf("%d processes, want 20", n)
+	}
+	i.Kill()
+	if e := i.Wait(); e.Code != 128+9 {
+		t.Errorf("%+v", e)
+	}
+	if left := group(t, pgid); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// group lists the processes of a process group, zombies included.
+func group(t testing.TB, pgid int) (pids []int) {
+	list, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range list {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		if f[2] == strconv.Itoa(pgid) {
+			var pid int
+			fmt.Sscan(strings.TrimPrefix(name, "/proc/"), &pid)
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// TestKillMember: kill -9 of any member ends that one alone.
+func TestKillMember(t *testing.T) {
+	c := config(t, "idle", "5")
+	var out *bufio.Reader
+	c.Stdout, out = pipe(t)
+	i := start(t, c)
+	expect(t, out, 1, "ready")
+	pgid := i.Info().Pid
+	for _, pid := range group(t, pgid) {
+		p, _ := os.FindProcess(pid)
+		before := len(group(t, pgid))
+		p.Kill()
+		for range 200 {
+			if len(group(t, pgid)) == before-1 {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if n := len(group(t, pgid)); n != before-1 {
+			t.Errorf("%d are left of %d", n, before)
+		}
+	}
+	if e := i.Wait(); e.Code != 137 {
+		t.Errorf("%+v", e)
+	}
+}
