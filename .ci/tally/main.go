@@ -5,6 +5,7 @@
 //	go test -json ./... | tally -to counts      count; exit 1 if anything failed
 //	tally -to counts -pass NAME                 count a step that is no go test
 //	tally -to counts -fail NAME
+//	tally -to counts -skip NAME
 //	tally -sum counts                           print "N passed, N failed, N skipped"
 package main
 
@@ -35,6 +36,7 @@ func main() {
 	to := flag.String("to", "", "add the counts to this `file`")
 	pass := flag.String("pass", "", "count a step that passed")
 	fail := flag.String("fail", "", "count a step that failed")
+	skip := flag.String("skip", "", "count a step that was skipped")
 	sum := flag.String("sum", "", "print the sum of this `file`")
 	flag.Parse()
 	if *sum != "" {
@@ -54,6 +56,9 @@ func main() {
 	case *fail != "":
 		c.failed = 1
 		fmt.Println("FAIL\t" + *fail)
+	case *skip != "":
+		c.skipped = 1
+		fmt.Println("SKIP\t" + *skip)
 	default:
 		var err error
 		c, err = read(os.Stdin, os.Stdout)
