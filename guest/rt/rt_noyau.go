@@ -58,8 +58,8 @@ func SendSignal(sig uint32) bool
 func SignalIgnored(sig uint32) bool
 func Dump()
 func Exit(code int32)
-func Pages(n uintptr) uintptr
-func FreePages(p, n uintptr)
+func pages(n uintptr) uintptr
+func release(p, n uintptr)
 func Gosched()
 
 // CPUTime has no cheap source inside an image: it is the time since start.

@@ -80,17 +80,15 @@ func noyau_dump() {
 //go:linkname noyau_exit internal/noyau/rt.Exit
 func noyau_exit(code int32) { exit(code) }
 
-//go:linkname noyau_pages internal/noyau/rt.Pages
+//go:linkname noyau_pages internal/noyau/rt.pages
 func noyau_pages(n uintptr) uintptr {
 	var p uintptr
 	systemstack(func() { p = noyauMetaAlloc(n, 4096) })
 	return p
 }
 
-//go:linkname noyau_freePages internal/noyau/rt.FreePages
-func noyau_freePages(p, n uintptr) {
-	systemstack(func() { sysFreeOS(unsafe.Pointer(p), n) })
-}
+//go:linkname noyau_release internal/noyau/rt.release
+func noyau_release(p, n uintptr) { noyauRelease(p, n) }
 
 //go:linkname noyau_rand internal/noyau/rt.rand64
 func noyau_rand() uint64 { return rand() }
