@@ -289,7 +289,11 @@ func wantsSockets(file string) bool {
 		if strings.HasPrefix(f.Name, "internal/noyau/sock.") {
 			return false
 		}
-		makes = makes || f.Name == "syscall.Socket" || strings.HasSuffix(f.Name, "golang.org/x/sys/unix.Socket")
+		pkg, name, _ := strings.Cut(f.Name[strings.LastIndexByte(f.Name, '/')+1:], ".")
+		switch name {
+		case "Socket", "socket", "Socketpair", "socketpair":
+			makes = makes || pkg == "syscall" || pkg == "unix"
+		}
 	}
 	return makes
 }
