@@ -49,7 +49,7 @@ func (e *ScanError) Error() string {
 	return b.String()
 }
 
-// Scan looks at all executable segments of the ELF file at path for SYSCALL,
+// Scan looks at all code sections of the ELF file at path for SYSCALL,
 // SYSENTER and INT 0x80 instructions. Those in the functions named in allowed
 // (linker symbols, as "internal/runtime/syscall/linux.Syscall6") are accounted
 // for; any other makes the error a *ScanError. Functions are decoded from
@@ -76,11 +76,18 @@ func Scan(path string, allowed []string) ([]Finding, error) {
 		if p.Flags&elf.PF_W != 0 {
 			return nil, &NotImageError{path, fmt.Sprintf("the segment at %#x is both writable and executable", p.Vaddr)}
 		}
-		code := make([]byte, p.Filesz)
-		if _, err := p.ReadAt(code, 0); err != nil {
-			return nil, fmt.Errorf("%s: read the segment at %#x: %w", path, p.Vaddr, err)
+	}
+	// Of an executable segment only the sections of code are looked at: the file's
+	// header and notes, which the linker puts before them, hold random numbers.
+	for _, sec := range e.Sections {
+		if sec.Flags&elf.SHF_EXECINSTR == 0 || sec.Type != elf.SHT_PROGBITS {
+			continue
 		}
-		all = append(all, scanCode(code, p.Vaddr, funcs)...)
+		code, err := sec.Data()
+		if err != nil {
+			return nil, fmt.Errorf("%s: read section %s: %w", path, sec.Name, err)
+		}
+		all = append(all, scanCode(code, sec.Addr, funcs)...)
 	}
 	for _, x := range all {
 		if !slices.Contains(allowed, x.Func) || x.Func == "" {
