@@ -14,6 +14,7 @@ import (
 
 	"noyau.dev/host/image"
 	"noyau.dev/host/monitor"
+	"noyau.dev/host/process"
 	"noyau.dev/host/state"
 )
 
@@ -65,6 +66,9 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 	// What can be wrong with the flags is said before a build is begun.
 	if _, err := f.config("pvm", args); err != nil {
 		return &exitCode{exitError, err}
+	}
+	if !f.detach {
+		process.Prepare() // an error is said by the isolation that needs it
 	}
 	t, err := openTarget(cmd.Context(), arg, f.goFlags())
 	if err != nil {
