@@ -94,6 +94,7 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 		return &exitCode{exitError, err}
 	}
 	c.Image, c.ImageFile = t.image.Path, t.image.File
+	c.Timing.Mark("image found and registered")
 	if f.forks < 0 && slices.Contains(t.image.Manifest.Bricks, image.BrickFork) {
 		c.Forks = monitor.DefaultForks
 	}
@@ -165,6 +166,9 @@ func foreground(d *state.Dir, e *state.Entry, c monitor.Config) error {
 	}
 	go forward(signals, s.inst)
 	exit, err := s.wait()
+	if c.Timing != nil {
+		printTiming(os.Stderr)
+	}
 	signal.Stop(signals)
 	if err != nil {
 		complain(err)

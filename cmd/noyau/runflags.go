@@ -25,7 +25,7 @@ type runFlags struct {
 	stopSignal                                                  string
 	stopTimeout                                                 int
 	pids, forks                                                 int
-	detach, remove, trace                                       bool
+	detach, remove, trace, timing                               bool
 	goFlags                                                     func() []string
 }
 
@@ -57,6 +57,7 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 10, "`seconds` that noyau stop waits before it kills")
 	fs.StringArrayVar(&f.options, "isolation-opt", nil, "`name=value` for the isolation")
 	fs.MarkHidden("isolation-opt")
+	fs.BoolVar(&f.timing, "timing", false, "print at the end how long each stage of the start took")
 	// Docker users type -it without thinking. A foreground pVM has the streams
 	// of its noyau anyway, terminal or not.
 	fs.BoolP("interactive", "i", false, "")
@@ -70,6 +71,9 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 // use where none is given.
 func (f *runFlags) config(base string, args []string) (monitor.Config, error) {
 	c := monitor.Config{Name: f.name, Args: args, Arg0: base, Isolation: f.isolation, Trace: f.trace, Pids: f.pids, Forks: f.forks}
+	if f.timing {
+		c.Timing = &timing
+	}
 	if c.Name == "" {
 		c.Name = base
 	}

@@ -26,6 +26,7 @@ type Spec struct {
 	NetOut  bool // datagrams may be sent to any address without asking
 	Fork    bool
 	Options map[string]string
+	Timing  *Timing // nil: nobody asks
 }
 
 // A Backend is an isolation: it runs images.

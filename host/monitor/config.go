@@ -72,6 +72,7 @@ type Config struct {
 	Isolation string // "auto" (also ""), "process", "vm"
 	// Sandbox options of the back-end, by name, passed as they are.
 	Options map[string]string
+	Timing  *Timing // collects the stages of the start if set
 
 	StopSignal  unix.Signal   // what Stop sends first; 0: SIGTERM
 	Tick        time.Duration // preemption tick while busy; 0: 10 ms

@@ -61,7 +61,7 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 	go i.broker.Serve()
 	var out sync.WaitGroup
 	if l.stdout != nil {
-		out.Go(func() { drain(c.Stdout, l.stdout) })
+		out.Go(func() { c.Timing.markData("first output", l.stdout); drain(c.Stdout, l.stdout) })
 	}
 	if l.stderr != nil {
 		out.Go(func() { drain(c.Stderr, l.stderr) })
@@ -83,6 +83,7 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 	unwatch := context.AfterFunc(ctx, func() { i.kill("killed: " + context.Cause(ctx).Error()) })
 	go func() {
 		status := proc.Wait()
+		c.Timing.Mark("process gone")
 		i.end.Store(true)
 		if i.family != nil {
 			i.finishBroker()
@@ -99,6 +100,7 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 		}
 		restore()
 		i.exit = i.verdict(status)
+		c.Timing.Mark("all closed")
 		close(i.done)
 	}()
 }

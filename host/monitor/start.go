@@ -112,6 +112,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 		l.fail()
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
+	c.Timing.Mark("handles and volumes opened")
 	i := newInstance(&c, isolation, l.ports)
 	guard := policy.NewGuard(c.Net)
 	bc := broker.Config{
@@ -134,12 +135,13 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	proc, err := be.Start(&Spec{
 		Name: c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
 		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
-		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Options: c.Options,
+		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Options: c.Options, Timing: c.Timing,
 	})
 	if err != nil {
 		l.fail()
 		return nil, fmt.Errorf("%s: isolation %s: %w", c.Name, isolation, err)
 	}
+	c.Timing.Mark("launched")
 	i.run(ctx, &c, proc, &l)
 	return i, nil
 }

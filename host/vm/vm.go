@@ -15,6 +15,8 @@ import (
 
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/process"
+	"noyau.dev/host/vm/kvm"
+	"noyau.dev/host/vm/machine"
 	"noyau.dev/host/vm/runner"
 )
 
@@ -29,6 +31,18 @@ var filters = [2]func() (*process.Filter, error){
 	sync.OnceValues(func() (*process.Filter, error) { return process.NewFilter(Rules(true)) }),
 }
 
+// cpuid is what guests see of this host's processor. A runner that is not told
+// asks itself, and says what is wrong if that fails.
+var cpuid = sync.OnceValue(func() []kvm.CPUIDEntry {
+	f, err := openKVM()
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	list, _ := machine.HostCPUID(int(f.Fd()))
+	return list
+})
+
 // Available says why no virtual machine can be started here.
 func (backend) Available() error {
 	f, err := openKVM()
@@ -41,6 +55,7 @@ func (backend) Available() error {
 		return err
 	}
 	exe.Close()
+	go cpuid() // while the monitor opens what the pVM needs
 	return process.Prepare()
 }
 
@@ -53,38 +68,61 @@ func openKVM() (*os.File, error) {
 }
 
 func (backend) Start(s *monitor.Spec) (monitor.Process, error) {
+	page, err := newTimingPage(s.Timing)
+	if err != nil {
+		return nil, err
+	}
+	p, err := fromShell(s, page)
+	if p == nil && err == nil {
+		p, err = fresh(s, page)
+	}
+	if err != nil {
+		page.close()
+		return nil, err
+	}
+	if page == nil {
+		return monitor.HostProcess(p), nil
+	}
+	return &timed{monitor.HostProcess(p), page}, nil
+}
+
+// fresh starts a runner for an image.
+func fresh(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	kvm, err := openKVM()
 	if err != nil {
 		return nil, err
 	}
 	defer kvm.Close()
+	n := len(s.Handles)
+	files := append(append([]*os.File(nil), s.Handles...), s.Image, kvm)
+	o := runner.Order{Image: n, KVM: n + 1, Stats: s.Options["stats"] != "", CPUID: cpuid()}
+	if page != nil {
+		o.Timing = n + 2
+		files = append(files, page.file)
+	}
+	return launch(&process.Spec{Args: s.Args, Env: runner.Env(o, s.Env), Files: files, Memory: s.Memory, CPU: s.CPU, Pids: s.Pids}, s.NetOut)
+}
+
+// launch starts a runner process.
+func launch(spec *process.Spec, netOut bool) (*process.Process, error) {
 	exe, err := openRunner()
 	if err != nil {
 		return nil, err
 	}
 	defer exe.Close()
 	which := 0
-	if s.NetOut {
+	if netOut {
 		which = 1
 	}
 	filter, err := filters[which]()
 	if err != nil {
 		return nil, err
 	}
-	n := len(s.Handles)
-	files := append(append([]*os.File(nil), s.Handles...), s.Image, kvm)
-	memory := s.Memory
-	if memory != 0 {
-		memory += overhead
+	spec.Image, spec.Filter = exe, filter
+	if spec.Memory != 0 {
+		spec.Memory += overhead
 	}
-	p, err := process.Start(process.Spec{
-		Image: exe, Args: s.Args, Env: runner.Env(n, n+1, s.Env, s.Options), Files: files,
-		Memory: memory, Pids: s.Pids, Filter: filter,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return monitor.HostProcess(p), nil
+	return process.Start(*spec)
 }
 
 // overhead is what a runner needs beside the guest's memory, bytes.

@@ -87,6 +87,19 @@ func (v *VM) Close() {
 // Descriptors returns the numbers of the VM and of the vCPU.
 func (v *VM) Descriptors() (vm, vcpu int) { return v.vm, v.vcpu }
 
+// Raise moves the descriptors of the VM and of the vCPU to numbers from low on.
+func (v *VM) Raise(low int) error {
+	for _, fd := range []*int{&v.vm, &v.vcpu} {
+		n, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, low)
+		if err != nil {
+			return fmt.Errorf("kvm: move descriptor %d to %d and above: %w", *fd, low, err)
+		}
+		unix.Close(*fd)
+		*fd = n
+	}
+	return nil
+}
+
 // SetMemory makes mem the guest-physical memory at gpa, as memory slot number
 // slot. mem is page aligned and must stay mapped.
 func (v *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
@@ -105,13 +118,16 @@ func (v *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
 }
 
 // SupportedCPUID returns what this host can show a guest.
-func (v *VM) SupportedCPUID() ([]CPUIDEntry, error) {
+func (v *VM) SupportedCPUID() ([]CPUIDEntry, error) { return SupportedCPUID(v.dev) }
+
+// SupportedCPUID is the same through a descriptor of /dev/kvm.
+func SupportedCPUID(dev int) ([]CPUIDEntry, error) {
 	var b struct {
 		n, _ uint32
 		e    [256]CPUIDEntry
 	}
 	b.n = uint32(len(b.e))
-	if _, e := ioctl(v.dev, reqSupportedCPUID, uintptr(unsafe.Pointer(&b))); e != 0 {
+	if _, e := ioctl(dev, reqSupportedCPUID, uintptr(unsafe.Pointer(&b))); e != 0 {
 		return nil, fmt.Errorf("kvm: supported CPUID: %w", e)
 	}
 	return append([]CPUIDEntry(nil), b.e[:b.n]...), nil
@@ -247,7 +263,9 @@ func (v *VM) Finish() {
 
 // Run runs the guest until it exits. A signal to this thread gives ExitIntr.
 func (v *VM) Run() (Exit, error) {
-	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(v.vcpu), reqRun, 0)
+	// The Go runtime need not know that this may take long: nothing else wants
+	// this thread's processor, and no garbage is collected.
+	_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(v.vcpu), reqRun, 0)
 	switch e {
 	case 0:
 		return Exit(v.run.exitReason), nil

@@ -28,14 +28,15 @@ type Machine struct {
 	TSCEqual bool
 }
 
-// New makes everything that does not depend on an image.
-func New(dev int) (*Machine, error) {
+// New makes everything that does not depend on an image. cpuid is what HostCPUID
+// returned on this host; nil: New asks.
+func New(dev int, cpuid []kvm.CPUIDEntry) (*Machine, error) {
 	vm, err := kvm.Create(dev)
 	if err != nil {
 		return nil, err
 	}
 	m := &Machine{VM: vm}
-	if err := m.init(); err != nil {
+	if err := m.init(cpuid); err != nil {
 		vm.Close()
 		return nil, err
 	}
@@ -48,13 +49,14 @@ func Detached() (*Machine, error) {
 	return m, m.initSystem(m.VM)
 }
 
-func (m *Machine) init() error {
+func (m *Machine) init(host []kvm.CPUIDEntry) (err error) {
 	if err := m.initSystem(m.VM); err != nil {
 		return err
 	}
-	host, err := m.VM.SupportedCPUID()
-	if err != nil {
-		return err
+	if len(host) == 0 {
+		if host, err = m.VM.SupportedCPUID(); err != nil {
+			return err
+		}
 	}
 	list, xcr0, extra := filterCPUID(host)
 	if xcr0&3 != 3 {

@@ -147,6 +147,11 @@ func (m *Memory) MapImage(fd int, segs []Segment) error {
 		if err := m.t.mapPages(s.Addr, gpaImage+s.Addr-m.imgBase, size, s.Prot.pte()); err != nil {
 			return err
 		}
+		if s.Prot&Write != 0 {
+			populate(m.image[s.Addr-m.imgBase:][:min(size, firstData)], true)
+		} else {
+			populate(m.image[s.Addr-m.imgBase:][:min(size, firstText)], false)
+		}
 		m.segments = append(m.segments, segment{s.Addr, size, s.Prot})
 	}
 	return m.vm.SetMemory(slotImage, gpaImage, m.image)

@@ -11,9 +11,13 @@ import (
 const (
 	// slotSize is how much of the region one memory slot covers. KVM keeps
 	// metadata in proportion, so slots are made where memory is used.
-	slotSize = 64 << 20
+	slotSize = 16 << 20
 	// stride is how much becomes accessible at once: an exit each time.
-	stride = 32 << 20
+	stride = 16 << 20
+	// What a Go runtime touches before main, at either end of what it asked for.
+	firstLow, firstHigh = 448 << 10, 96 << 10
+	// Of each segment of an image, how much is populated at the start.
+	firstText, firstData = 4 << 20, 512 << 10
 )
 
 // region is the memory at RegionBase. The guest asks for all of it at once and
@@ -69,6 +73,8 @@ func (m *Memory) MapRegion(a Addr, n uint64, write bool) unix.Errno {
 		if m.populate(o) != nil || m.populate(o+n-1) != nil {
 			return unix.ENOMEM
 		}
+		populate(g.mem[o:][:min(n, firstLow)], true)
+		populate(g.mem[o+n-min(n, firstHigh):][:min(n, firstHigh)], true)
 	} else {
 		g.lo, g.hi = min(g.lo, o), max(g.hi, o+n)
 	}

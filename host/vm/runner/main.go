@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,36 +12,6 @@ import (
 	"noyau.dev/abi"
 	"noyau.dev/host/vm/machine"
 )
-
-// How the monitor tells the runner what to do: one environment entry names the
-// descriptors, and the guest's own environment follows with a mark before each
-// entry, so that it means nothing to the runner's Go runtime. Arguments are the
-// guest's.
-const (
-	envRun   = "NOYAU_VM="
-	envMark  = "+"
-	envStats = "NOYAU_VM_STATS"
-)
-
-// Env returns the environment of a runner process: image and kvm are the
-// numbers of the descriptors of the image and of /dev/kvm there, above all
-// handles; env is the guest's environment. Options are the user's: "stats=1"
-// prints counts at the end.
-func Env(image, kvm int, env []string, options map[string]string) []string {
-	// The Go runtime would keep a descriptor of its own, to follow the limits
-	// of its cgroup.
-	out := []string{"GODEBUG=containermaxprocs=0,updatemaxprocs=0", envRun + strconv.Itoa(image) + "," + strconv.Itoa(kvm)}
-	if options["stats"] != "" {
-		out = append(out, envStats+"=1")
-	}
-	for _, e := range env {
-		out = append(out, envMark+e)
-	}
-	return out
-}
-
-// Wanted reports whether this process was started as a runner.
-func Wanted() bool { return os.Getenv("NOYAU_VM") != "" }
 
 // spinMax is the longest busy wait before sleeping, ns.
 const spinMax = 50e3
@@ -52,52 +21,57 @@ func Main() {
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)
 	begin := gettime(unix.CLOCK_MONOTONIC)
-	cfg := &Config{Args: os.Args, SpinMax: spinMax}
-	for _, e := range os.Environ() {
-		if s, ok := strings.CutPrefix(e, envMark); ok {
-			cfg.Env = append(cfg.Env, s)
-		}
-	}
-	image, kvm, _ := strings.Cut(os.Getenv("NOYAU_VM"), ",")
-	var err error
-	if cfg.Image, err = strconv.Atoi(image); err == nil {
-		cfg.KVM, err = strconv.Atoi(kvm)
-	}
-	var r *Runner
-	if err == nil {
-		r, err = prepare(cfg)
-	}
+	r, err := begun(os.Environ())
 	if err != nil {
 		say(err.Error())
 		unix.Exit(125)
 	}
 	r.Timing.Begin = begin
+	r.Timing.publish(r.page)
 	end := r.Run()
 	r.Timing.End = gettime(unix.CLOCK_MONOTONIC)
-	if os.Getenv(envStats) != "" {
+	r.Timing.publish(r.page)
+	if r.stats {
 		say(r.Stats())
 	}
 	r.finish(end)
 }
 
-// prepare makes everything up to the guest's first instruction.
-func prepare(cfg *Config) (*Runner, error) {
-	cfg.Handles = min(cfg.Image, cfg.KVM)
-	if cfg.Handles < abi.HandleFirst {
+// begun does what the environment says, up to the guest's first instruction.
+func begun(env []string) (*Runner, error) {
+	o, guestEnv, err := parseEnv(env)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &Config{Args: os.Args, Env: guestEnv, SpinMax: spinMax, Image: o.image, KVM: o.kvm}
+	if !o.shell && min(cfg.Image, cfg.KVM) < abi.HandleFirst {
 		return nil, fmt.Errorf("vm: descriptors %d and %d are handles of the guest; it has at least %d", cfg.Image, cfg.KVM, abi.HandleFirst)
 	}
-	m, err := machine.New(cfg.KVM)
+	m, err := machine.New(cfg.KVM, o.cpuid)
 	if err != nil {
 		return nil, err
 	}
 	made := gettime(unix.CLOCK_MONOTONIC)
+	unix.Close(cfg.KVM)
+	if o.shell {
+		if err := waitForImage(m, &o, cfg); err != nil {
+			return nil, err
+		}
+	}
+	cfg.Handles = cfg.Image
+	var page []byte
+	if o.timing >= 0 {
+		if page, err = mapTiming(o.timing); err != nil {
+			return nil, err
+		}
+	}
 	r, err := New(m, cfg)
 	if err != nil {
 		return nil, err
 	}
+	r.page, r.stats, r.Timing.Order = page, o.stats, o.order
 	r.Timing.Machine, r.Timing.Loaded = made, gettime(unix.CLOCK_MONOTONIC)
 	unix.Close(cfg.Image)
-	unix.Close(cfg.KVM)
 	if err := r.startTick(); err != nil {
 		return nil, err
 	}

@@ -1,9 +1,12 @@
 package runner
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"noyau.dev/host/vm/kvm"
 )
 
 // raw makes a system call that does not block. Its arguments are numbers,
@@ -33,3 +36,13 @@ func addr(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))
 func ptrOf[T any](p *T) uintptr { return uintptr(unsafe.Pointer(p)) }
 
 const sizeOfRunner = unsafe.Sizeof(Runner{})
+
+const cpuidSize = int(unsafe.Sizeof(kvm.CPUIDEntry{}))
+
+// cpuidBytes is the memory of list.
+func cpuidBytes(list []kvm.CPUIDEntry) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(list))), len(list)*cpuidSize)
+}
+
+// store64 writes v to shared memory, which is aligned.
+func store64(b []byte, v int64) { atomic.StoreInt64((*int64)(unsafe.Pointer(&b[0])), v) }

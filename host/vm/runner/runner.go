@@ -54,6 +54,8 @@ type Runner struct {
 	sig        signals
 	clock      clock
 	Timing     Timing
+	page       []byte // where Timing is published; nil: nowhere
+	stats      bool
 	Counts     Counts
 
 	tick, lastTick int64 // ns

@@ -22,6 +22,6 @@ func (r *Runner) Stats() string {
 	}
 	t := &r.Timing
 	us := func(ns int64) float64 { return float64(ns) / 1e3 }
-	fmt.Fprintf(&b, "; µs: machine %.0f load %.0f seal %.0f run %.0f", us(t.Machine-t.Begin), us(t.Loaded-t.Machine), us(t.Sealed-t.Loaded), us(t.End-t.Sealed))
+	fmt.Fprintf(&b, "; µs: machine %.0f load %.0f seal %.0f run %.0f", us(t.Machine-t.Begin), us(t.Loaded-max(t.Machine, t.Order)), us(t.Sealed-t.Loaded), us(t.End-t.Sealed))
 	return b.String()
 }

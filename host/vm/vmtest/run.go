@@ -130,12 +130,9 @@ func Run(image []byte, o Options) (*Result, error) {
 	if args == nil {
 		args = []string{"guest"}
 	}
-	cmd := &exec.Cmd{Path: exe, Args: args, Env: runner.Env(6+len(o.Handles), 7+len(o.Handles), o.Env, nil),
+	cmd := &exec.Cmd{Path: exe, Args: args, Env: runner.Env(runner.Order{Image: 6 + len(o.Handles), KVM: 7 + len(o.Handles), Stats: o.Stats}, o.Env),
 		Stdin: guest[0], Stdout: guest[1], Stderr: guest[2],
 		ExtraFiles: slices.Concat([]*os.File{guest[3], boot, epoll}, o.Handles, []*os.File{img, kvm})}
-	if o.Stats {
-		cmd.Env = append(cmd.Env, "NOYAU_VM_STATS=1")
-	}
 	begin := time.Now()
 	err = cmd.Start()
 	for _, g := range guest {

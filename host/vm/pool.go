@@ -1,0 +1,177 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/host/monitor"
+	"noyau.dev/host/process"
+	"noyau.dev/host/vm/runner"
+)
+
+// A shell is a runner that waits for an image: see runner.ShellEnv.
+type shell struct {
+	p    *process.Process
+	mail *os.File
+}
+
+// shells are those that wait. One goroutine makes new ones, one by one.
+var shells struct {
+	sync.Mutex
+	want   int
+	ready  []*shell
+	making bool
+	idle   sync.Cond // making became false
+	err    error     // why the last one could not be made
+}
+
+func init() { shells.idle.L = &shells }
+
+// Keep makes this process hold n runners ready whose virtual machine exists and
+// waits for an image, so that a start needs no launch; 0 lets them go. A shell
+// serves a pVM without limits of the host's control group (memory, processors,
+// processes) and without free datagrams; others are started as ever. Each shell
+// that is taken is replaced in the background. Keep returns when n are ready.
+func Keep(n int) error {
+	shells.Lock()
+	defer shells.Unlock()
+	shells.want, shells.err = n, nil
+	for len(shells.ready) > n {
+		last := len(shells.ready) - 1
+		shells.ready[last].drop()
+		shells.ready = shells.ready[:last]
+	}
+	refill()
+	for shells.making {
+		shells.idle.Wait()
+	}
+	return shells.err
+}
+
+// Ready is the number of shells that wait.
+func Ready() int {
+	shells.Lock()
+	defer shells.Unlock()
+	return len(shells.ready)
+}
+
+// refill is called with the lock held.
+func refill() {
+	if shells.making || len(shells.ready) >= shells.want || shells.err != nil {
+		return
+	}
+	shells.making = true
+	go func() {
+		shells.Lock()
+		defer shells.Unlock()
+		for len(shells.ready) < shells.want && shells.err == nil {
+			shells.Unlock()
+			s, err := newShell()
+			shells.Lock()
+			switch {
+			case err != nil:
+				shells.err = err
+			case len(shells.ready) >= shells.want:
+				s.drop()
+			default:
+				shells.ready = append(shells.ready, s)
+			}
+		}
+		shells.making = false
+		shells.idle.Broadcast()
+	}()
+}
+
+func newShell() (*shell, error) {
+	kvm, err := openKVM()
+	if err != nil {
+		return nil, err
+	}
+	defer kvm.Close()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("vm: a shell's mailbox: %w", err)
+	}
+	// One that hangs must not hang us.
+	unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
+	ours, its := os.NewFile(uintptr(pair[0]), "mailbox"), os.NewFile(uintptr(pair[1]), "mailbox")
+	defer its.Close()
+	p, err := launch(&process.Spec{Args: []string{"shell"}, Env: runner.ShellEnv(cpuid()), Files: []*os.File{its, kvm, its}}, false)
+	if err != nil {
+		ours.Close()
+		return nil, err
+	}
+	s := &shell{p, ours}
+	// It says a word when its machine is made, and why if it cannot.
+	var b [512]byte
+	n, _, err := unix.Recvfrom(pair[0], b[:], 0)
+	if err != nil || n == 0 || string(b[:n]) != runner.ShellReady {
+		s.drop()
+		return nil, fmt.Errorf("vm: a shell did not start: %s (%v)", strings.TrimSpace(string(b[:max(n, 0)])), err)
+	}
+	return s, nil
+}
+
+// drop ends a shell that is of no use any more.
+func (s *shell) drop() {
+	s.mail.Close()
+	s.p.Kill()
+	go s.p.Wait()
+}
+
+// fromShell runs an image in a shell. It returns nil without an error if there is
+// none that fits.
+func fromShell(s *monitor.Spec, page *timingPage) (*process.Process, error) {
+	if s.Memory != 0 || s.CPU != 0 || s.Pids != 0 || s.NetOut || s.Fork {
+		return nil, nil
+	}
+	order, err := runner.ShellOrder(len(s.Handles), page != nil, s.Options["stats"] != "", s.Args, s.Env)
+	if errors.Is(err, runner.ErrOrderSize) {
+		return nil, nil
+	}
+	fds := make([]int, 0, len(s.Handles)+2)
+	for _, f := range s.Handles {
+		fds = append(fds, fdOf(f))
+	}
+	fds = append(fds, fdOf(s.Image))
+	if page != nil {
+		fds = append(fds, fdOf(page.file))
+	}
+	for {
+		sh := take()
+		if sh == nil {
+			return nil, nil
+		}
+		err := unix.Sendmsg(fdOf(sh.mail), order, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+		if err == nil {
+			sh.mail.Close()
+			return sh.p, nil
+		}
+		sh.drop() // it has died while it waited
+	}
+}
+
+func take() *shell {
+	shells.Lock()
+	defer shells.Unlock()
+	defer refill()
+	if len(shells.ready) == 0 {
+		return nil
+	}
+	s := shells.ready[0]
+	shells.ready = shells.ready[1:]
+	return s
+}
+
+// fdOf is f's descriptor; unlike f.Fd it leaves it nonblocking.
+func fdOf(f *os.File) (fd int) {
+	if raw, err := f.SyscallConn(); err == nil {
+		raw.Control(func(n uintptr) { fd = int(n) })
+	}
+	return fd
+}

@@ -1,0 +1,153 @@
+package runner
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+	"noyau.dev/host/vm/kvm"
+	"noyau.dev/host/vm/machine"
+)
+
+// A shell is a runner that was started before there is an image: it has its
+// machine, and waits for one message on its mailbox with everything else. Its
+// descriptors: 0 and 2 are the mailbox, a SOCK_SEQPACKET socket (a failure is
+// written to 2), 1 is /dev/kvm.
+const (
+	mailbox  = 0
+	shellKVM = 1
+	// raised is above all descriptors that come with an image.
+	raised       = 512
+	shellHandles = 128
+	// maxOrder is the largest message, bytes.
+	maxOrder = 160 << 10
+)
+
+// ShellEnv returns the environment of a shell.
+func ShellEnv(cpuid []kvm.CPUIDEntry) []string {
+	return append(base(cpuid), envRun+shellRun)
+}
+
+// ShellReady is the word of a shell whose machine is made.
+const ShellReady = "ready"
+
+// ErrOrderSize is returned for orders that no shell can take.
+var ErrOrderSize = errors.New("vm: too many arguments or handles for a shell")
+
+// ShellOrder returns the message that makes a shell run an image. With it go the
+// handles from 0 on, then the image, then the timing file if timing is set.
+func ShellOrder(handles int, timing, stats bool, args, env []string) ([]byte, error) {
+	le := binary.LittleEndian
+	b := make([]byte, 0, 4096)
+	flags := uint32(0)
+	if timing {
+		flags |= 1
+	}
+	if stats {
+		flags |= 2
+	}
+	for _, n := range []int{handles, int(flags), len(args), len(env)} {
+		b = le.AppendUint32(b, uint32(n))
+	}
+	for _, list := range [][]string{args, env} {
+		for _, s := range list {
+			b = append(le.AppendUint32(b, uint32(len(s))), s...)
+		}
+	}
+	if len(b) > maxOrder || handles > shellHandles {
+		return nil, ErrOrderSize
+	}
+	return b, nil
+}
+
+var errOrder = errors.New("vm: the order of a shell is cut off")
+
+// takeOrder takes ShellOrder's message apart. It gives the number of descriptors
+// that must have come with it.
+func takeOrder(b []byte, o *orders, cfg *Config) (int, error) {
+	le := binary.LittleEndian
+	if len(b) < 16 {
+		return 0, errOrder
+	}
+	n, flags := le.Uint32(b), le.Uint32(b[4:])
+	counts := [2]uint32{le.Uint32(b[8:]), le.Uint32(b[12:])}
+	b = b[16:]
+	if n < abi.HandleFirst || n > shellHandles {
+		return 0, fmt.Errorf("vm: a shell is given %d handles; want %d to %d", n, abi.HandleFirst, shellHandles)
+	}
+	for i, to := range []*[]string{&cfg.Args, &cfg.Env} {
+		*to = nil
+		for range counts[i] {
+			if len(b) < 4 || uint32(len(b)-4) < le.Uint32(b) {
+				return 0, errOrder
+			}
+			size := le.Uint32(b)
+			*to = append(*to, string(b[4:4+size]))
+			b = b[4+size:]
+		}
+	}
+	cfg.Image, o.stats, o.timing = int(n), flags&2 != 0, -1
+	files := int(n) + 1
+	if flags&1 != 0 {
+		o.timing = files
+		files++
+	}
+	return files, nil
+}
+
+// waitForImage turns a shell into a runner: cfg and o are as they would be had
+// it been started with the image. It ends the process if the monitor lets go of
+// the shell.
+func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
+	if err := m.VM.Raise(raised); err != nil {
+		return err
+	}
+	if _, err := unix.Write(mailbox, []byte(ShellReady)); err != nil {
+		return fmt.Errorf("vm: a shell's mailbox: %w", err)
+	}
+	b := make([]byte, maxOrder)
+	oob := make([]byte, unix.CmsgSpace(4*(shellHandles+2)))
+	n, oobn, flags, _, err := unix.Recvmsg(mailbox, b, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("vm: a shell's mailbox: %w", err)
+	}
+	if n == 0 {
+		unix.Exit(0)
+	}
+	order := gettime(unix.CLOCK_MONOTONIC)
+	want, err := takeOrder(b[:n], o, cfg)
+	if err != nil {
+		return err
+	}
+	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil || len(msgs) != 1 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		return fmt.Errorf("vm: the order of a shell came with %d control messages, flags %#x (%v)", len(msgs), flags, err)
+	}
+	fds, err := unix.ParseUnixRights(&msgs[0])
+	if err != nil || len(fds) != want {
+		return fmt.Errorf("vm: a shell got %d descriptors, want %d (%v)", len(fds), want, err)
+	}
+	o.order = order
+	return place(fds)
+}
+
+// place moves the descriptors to the numbers from 0 on, over the mailbox.
+func place(fds []int) error {
+	for i, fd := range fds {
+		if fd <= i {
+			return fmt.Errorf("vm: descriptor %d is in the way of handle %d", fd, i)
+		}
+		if err := unix.Dup3(fd, i, unix.O_CLOEXEC); err != nil {
+			return fmt.Errorf("vm: handle %d: %w", i, err)
+		}
+	}
+	for _, fd := range fds {
+		if fd >= len(fds) {
+			unix.Close(fd)
+		}
+	}
+	return nil
+}
