@@ -74,6 +74,7 @@ func done(t testing.TB, c monitor.Config) {
 func TestIDs(t *testing.T)        { done(t, config(t, "ids")) }
 func TestSignals(t *testing.T)    { done(t, config(t, "signals")) }
 func TestGoroutines(t *testing.T) { done(t, config(t, "goroutines")) }
+func TestIPC(t *testing.T)        { done(t, config(t, "ipc")) }
 func TestDeadlock(t *testing.T) {
 	c := config(t, "deadlock")
 	var e bytes.Buffer

@@ -6,6 +6,7 @@ package syscall
 import (
 	_ "internal/noyau/event"
 	_ "internal/noyau/fs"
+	_ "internal/noyau/ipc"
 	"internal/noyau/kernel"
 	_ "internal/noyau/mem"
 	_ "internal/noyau/proc"
