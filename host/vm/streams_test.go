@@ -26,19 +26,17 @@ import (
 
 // start builds the program in testdata and runs it as a VM. It returns the host
 // addresses of the published ports.
-func start(t *testing.T, name string, ports ...uint16) (*monitor.Instance, []string) {
+func start(t testing.TB, name string, ports ...uint16) (*monitor.Instance, []string) {
 	t.Helper()
-	if why := vmtest.Available(); why != "" {
-		t.Skip(why)
+	return startConfig(t, monitor.Config{Image: image(t, name)}, ports...)
+}
+
+func startConfig(t testing.TB, c monitor.Config, ports ...uint16) (*monitor.Instance, []string) {
+	t.Helper()
+	if c.Stdout == nil {
+		c.Stdout = os.Stderr
 	}
-	dir := t.TempDir()
-	vm.RunnerPath = runnerFile(t)
-	img := filepath.Join(dir, name)
-	var out bytes.Buffer
-	if _, err := build.Build(context.Background(), build.Options{Package: ".", Dir: "testdata/" + name, Output: img, Stdout: &out, Stderr: &out}); err != nil {
-		t.Fatalf("build: %v\n%s", err, out.Bytes())
-	}
-	c := monitor.Config{Image: img, Isolation: "vm", Stdout: os.Stderr, Stderr: os.Stderr}
+	c.Isolation, c.Stderr = "vm", os.Stderr
 	for _, p := range ports {
 		c.Publish = append(c.Publish, monitor.Publish{IP: netip.MustParseAddr("127.0.0.1"), GuestPort: p})
 	}
@@ -54,6 +52,41 @@ func start(t *testing.T, name string, ports ...uint16) (*monitor.Instance, []str
 	return inst, addrs
 }
 
+var images struct {
+	sync.Mutex
+	dir  string
+	done map[string]string
+}
+
+// image builds the program in testdata, once, and the runner. It skips the test
+// where there are no virtual machines.
+func image(t testing.TB, name string) string {
+	t.Helper()
+	if why := vmtest.Available(); why != "" {
+		t.Skip(why)
+	}
+	vm.RunnerPath = runnerFile(t)
+	images.Lock()
+	defer images.Unlock()
+	if img := images.done[name]; img != "" {
+		return img
+	}
+	if images.done == nil {
+		dir, err := os.MkdirTemp("", "noyau-images-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		images.dir, images.done = dir, map[string]string{}
+	}
+	img := filepath.Join(images.dir, name)
+	var out bytes.Buffer
+	if _, err := build.Build(context.Background(), build.Options{Package: ".", Dir: "testdata/" + name, Output: img, Stdout: &out, Stderr: &out}); err != nil {
+		t.Fatalf("build: %v\n%s", err, out.Bytes())
+	}
+	images.done[name] = img
+	return img
+}
+
 var runnerOnce struct {
 	sync.Once
 	path string
@@ -61,7 +94,7 @@ var runnerOnce struct {
 }
 
 // runnerFile builds the runner once for all tests.
-func runnerFile(t *testing.T) string {
+func runnerFile(t testing.TB) string {
 	t.Helper()
 	runnerOnce.Do(func() {
 		dir, err := os.MkdirTemp("", "noyau-vm-")
@@ -84,6 +117,10 @@ func runnerFile(t *testing.T) string {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	vm.Keep(0)
+	if images.dir != "" {
+		os.RemoveAll(images.dir)
+	}
 	if runnerOnce.path != "" {
 		os.RemoveAll(filepath.Dir(runnerOnce.path))
 	}
@@ -91,7 +128,7 @@ func TestMain(m *testing.M) {
 }
 
 // dial waits for the guest to listen.
-func dial(t *testing.T, addr string) net.Conn {
+func dial(t testing.TB, addr string) net.Conn {
 	t.Helper()
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		c, err := net.Dial("tcp", addr)

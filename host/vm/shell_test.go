@@ -1,0 +1,114 @@
+package vm_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"noyau.dev/host/monitor"
+	"noyau.dev/host/vm"
+)
+
+// once runs hello with WHO=who to its end and returns its stages.
+func once(tb testing.TB, img, isolation, who string) *monitor.Timing {
+	tb.Helper()
+	var out bytes.Buffer
+	c := monitor.Config{Image: img, Isolation: isolation, Args: []string{"to"}, Env: []string{"WHO=" + who}, Stdout: &out, Stderr: os.Stderr, Timing: new(monitor.Timing)}
+	c.Timing.Mark("begin")
+	inst, err := monitor.Start(context.Background(), c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if e := inst.Wait(); e.Code != 0 || out.String() != "hello to "+who+"\n" {
+		tb.Fatalf("exit code %d %s, output %q", e.Code, e.Reason, out.String())
+	}
+	return c.Timing
+}
+
+func stage(tm *monitor.Timing, name string) int64 {
+	for _, s := range tm.Stages() {
+		if s.Name == name {
+			return s.At
+		}
+	}
+	return 0
+}
+
+// TestShells: a pVM that runs in a shell is as any other, each shell serves one,
+// and what was taken is replaced.
+func TestShells(t *testing.T) {
+	img := image(t, "hello")
+	if err := vm.Keep(2); err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Keep(0)
+	used := 0
+	for i := range 12 {
+		tm := once(t, img, "vm", fmt.Sprint("number ", i))
+		if stage(tm, "shell got its image") != 0 {
+			used++
+		}
+		if stage(tm, "sealed: first instruction") == 0 || stage(tm, "guest ended") == 0 {
+			t.Errorf("stages are missing: %v", tm.Stages())
+		}
+	}
+	if used < 2 {
+		t.Errorf("%d of 12 starts used a shell; 2 were ready", used)
+	}
+	// More than a shell takes, and limits that a shell does not have.
+	if tm := once(t, img, "vm", strings.Repeat("x", 100<<10)); stage(tm, "guest ended") == 0 {
+		t.Error("no stages with a large environment")
+	}
+	if err := vm.Keep(2); err != nil || vm.Ready() != 2 {
+		t.Fatalf("%d shells are ready, want 2 (%v)", vm.Ready(), err)
+	}
+	c := monitor.Config{Image: img, Isolation: "vm", Memory: 64 << 20, Timing: new(monitor.Timing)}
+	inst, err := monitor.Start(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := inst.Wait(); e.Code != 0 || stage(c.Timing, "shell got its image") != 0 || vm.Ready() != 2 {
+		t.Errorf("with a limit of memory: exit code %d, %d shells left; want a fresh runner", e.Code, vm.Ready())
+	}
+	vm.Keep(0)
+	if vm.Ready() != 0 {
+		t.Error("shells are left")
+	}
+	once(t, img, "vm", "nobody")
+}
+
+// BenchmarkStart is one run of hello in a monitor that goes on: µs to the first
+// output, which stands for main, and to the end.
+func BenchmarkStart(b *testing.B) {
+	img := image(b, "hello")
+	for _, how := range []string{"process", "vm", "shell"} {
+		b.Run(how, func(b *testing.B) {
+			isolation := how
+			if how == "shell" {
+				isolation = "vm"
+			}
+			var main, end, exec []int64
+			for range b.N {
+				if how == "shell" {
+					b.StopTimer()
+					if err := vm.Keep(1); err != nil {
+						b.Fatal(err)
+					}
+					b.StartTimer()
+				}
+				tm := once(b, img, isolation, "world")
+				from := stage(tm, "begin")
+				main = append(main, stage(tm, "first output")-from)
+				end = append(end, stage(tm, "all closed")-from)
+				exec = append(exec, stage(tm, "first output")-stage(tm, "handles and volumes opened"))
+			}
+			b.ReportMetric(median(exec), "launch-main-µs")
+			b.ReportMetric(median(main), "main-µs")
+			b.ReportMetric(median(end), "end-µs")
+		})
+	}
+	vm.Keep(0)
+}
