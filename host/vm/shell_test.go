@@ -37,6 +37,16 @@ func stage(tm *monitor.Timing, name string) int64 {
 	return 0
 }
 
+// stages is a Timing for a person: µs since the stage before.
+func stages(tm *monitor.Timing) string {
+	var b strings.Builder
+	list := tm.Stages()
+	for i, s := range list[1:] {
+		fmt.Fprintf(&b, "%s +%d; ", s.Name, (s.At-list[i].At)/1000)
+	}
+	return b.String()
+}
+
 // TestShells: a pVM that runs in a shell is as any other, each shell serves one,
 // and what was taken is replaced.
 func TestShells(t *testing.T) {
@@ -91,6 +101,7 @@ func BenchmarkStart(b *testing.B) {
 				isolation = "vm"
 			}
 			var main, end, exec []int64
+			var last *monitor.Timing
 			for range b.N {
 				if how == "shell" {
 					b.StopTimer()
@@ -100,10 +111,14 @@ func BenchmarkStart(b *testing.B) {
 					b.StartTimer()
 				}
 				tm := once(b, img, isolation, "world")
+				last = tm
 				from := stage(tm, "begin")
 				main = append(main, stage(tm, "first output")-from)
 				end = append(end, stage(tm, "all closed")-from)
 				exec = append(exec, stage(tm, "first output")-stage(tm, "handles and volumes opened"))
+			}
+			if testing.Verbose() {
+				b.Log(stages(last))
 			}
 			b.ReportMetric(median(exec), "launch-main-µs")
 			b.ReportMetric(median(main), "main-µs")

@@ -130,7 +130,7 @@ func TestMain(m *testing.M) {
 // dial waits for the guest to listen.
 func dial(t testing.TB, addr string) net.Conn {
 	t.Helper()
-	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+	for begin := time.Now(); ; time.Sleep(200 * time.Microsecond) {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.SetDeadline(time.Now().Add(time.Minute))
