@@ -19,7 +19,7 @@ type Family interface {
 	// of 0 in the answer is none yet.
 	Wait(ctx context.Context, pid uint32, hang bool) (uint32, uint32, error)
 	// Signal delivers a signal to a member; with 0 it only asks whether there is one.
-	Signal(pid uint32, sig unix.Signal) error
+	Signal(ctx context.Context, pid uint32, sig unix.Signal) error
 }
 
 // A Birth is a child that may be forked any moment.
@@ -116,7 +116,7 @@ func doKill(r *request) (reply, error) {
 	if r.b.c.Family == nil {
 		return reply{}, unix.ESRCH
 	}
-	return reply{}, r.b.c.Family.Signal(pid, unix.Signal(r.msg.B))
+	return reply{}, r.b.c.Family.Signal(r.ctx, pid, unix.Signal(r.msg.B))
 }
 
 // doPair gives both ends of a connection, of which the monitor keeps none.

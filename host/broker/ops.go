@@ -56,7 +56,7 @@ func init() {
 		abi.OpFork:   {do: doFork},
 		abi.OpForked: {do: doForked},
 		abi.OpWait:   {do: doWait, waits: true},
-		abi.OpKill:   {do: doKill},
+		abi.OpKill:   {do: doKill, waits: true},
 		abi.OpPair:   {do: doPair},
 		abi.OpShare:  {do: doShare},
 	}

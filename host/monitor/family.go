@@ -217,9 +217,19 @@ func (m *member) Wait(ctx context.Context, pid uint32, hang bool) (uint32, uint3
 }
 
 // Signal implements broker.Family.
-func (m *member) Signal(pid uint32, sig unix.Signal) error {
+func (m *member) Signal(ctx context.Context, pid uint32, sig unix.Signal) error {
 	m.f.mu.Lock()
 	to := m.f.living[pid]
+	if to != nil && to.proc == nil && to.known != nil { // it is being born
+		m.f.mu.Unlock()
+		select {
+		case <-to.known:
+		case <-ctx.Done():
+			return unix.EINTR
+		}
+		m.f.mu.Lock()
+		to = m.f.living[pid]
+	}
 	var p Process
 	if to != nil {
 		p = to.proc
@@ -236,7 +246,7 @@ func (m *member) Signal(pid uint32, sig unix.Signal) error {
 	case sig == 0:
 		return nil
 	case p == nil:
-		return unix.EAGAIN // being born
+		return unix.ESRCH
 	case sig == unix.SIGKILL:
 		return p.Kill()
 	}

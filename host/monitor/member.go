@@ -14,7 +14,8 @@ type member struct {
 	f         *family
 	pid, ppid uint32
 	broker    *broker.Broker
-	proc      Process // nil until it is known to run
+	proc      Process       // nil until it is known to run
+	known     chan struct{} // closed when it is known, or will never be
 
 	children map[uint32]*child
 	changed  chan struct{} // closed, and made anew, when one of children is over
@@ -35,7 +36,7 @@ func (m *member) Fork() (*broker.Birth, error) {
 	if !ok {
 		return nil, unix.EAGAIN
 	}
-	c := &member{f: f, ppid: m.pid, changed: make(chan struct{})}
+	c := &member{f: f, ppid: m.pid, known: make(chan struct{}), changed: make(chan struct{})}
 	if err := f.newPID(c); err != nil {
 		return nil, err
 	}
@@ -107,6 +108,7 @@ func (m *member) live(parent *member, p Parent, control *os.File, born chan stru
 	if err != nil {
 		// It was never forked, or has ended before it could say a word, or what
 		// said it is no fork.
+		defer close(m.known)
 		m.broker.Close()
 		m.broker.Serve()
 		m.gone()
@@ -116,6 +118,7 @@ func (m *member) live(parent *member, p Parent, control *os.File, born chan stru
 	m.f.mu.Lock()
 	m.proc = proc
 	m.f.mu.Unlock()
+	close(m.known)
 	done()
 	go func() {
 		<-born

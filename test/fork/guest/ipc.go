@@ -51,8 +51,12 @@ func pipe() {
 		die(err)
 	}
 	r.Close()
-	if _, err := w.Write([]byte("x")); err == nil {
-		die("a write to nobody went well")
+	// For a moment the monitor, which has made the pipe, has both ends as well.
+	for i := 0; err == nil; i++ {
+		if _, err = w.Write([]byte("x")); i == 1000 {
+			die("writes to nobody go well")
+		}
+		time.Sleep(time.Millisecond)
 	}
 	w.Close()
 }
