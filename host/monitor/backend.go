@@ -36,6 +36,10 @@ type Backend interface {
 	Start(spec *Spec) (Process, error)
 }
 
+// A Preparer is a Backend that can make what it lacks, given time. It is asked to
+// when a user names it, not for isolation auto.
+type Preparer interface{ Prepare() error }
+
 // A Process is a running image. Its methods are safe for concurrent use.
 type Process interface {
 	Pid() int
@@ -96,6 +100,11 @@ func backend(name string, fork bool) (string, Backend, error) {
 		b := backends.byName[name]
 		if b == nil {
 			return "", nil, fmt.Errorf("isolation %q is not known (known: auto, %s)", name, strings.Join(known(), ", "))
+		}
+		if p, ok := b.(Preparer); ok {
+			if err := p.Prepare(); err != nil {
+				return "", nil, fmt.Errorf("isolation %s cannot be used here: %w", name, err)
+			}
 		}
 		if err := b.Available(); err != nil {
 			return "", nil, fmt.Errorf("isolation %s cannot be used here: %w", name, err)

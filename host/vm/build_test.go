@@ -1,0 +1,43 @@
+package vm
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestBuildRunner builds the runner as a dynamic noyau does, and finds it again.
+func TestBuildRunner(t *testing.T) {
+	cache, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Skipf("no go command: %v", err)
+	}
+	t.Setenv("GOCACHE", strings.TrimSpace(string(cache)))
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := inspectSelf(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := p.builtRunner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(to); err == nil {
+		t.Fatalf("%s is there already", to)
+	}
+	if err := p.buildRunner(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := inspectSelf(to)
+	if err != nil || !r.static {
+		t.Errorf("%s: static %v, %v; want a static program", to, r != nil && r.static, err)
+	}
+	if at, err := new(program).builtRunner(); err == nil {
+		t.Errorf("a program without a build id has a runner at %s", at)
+	}
+}
