@@ -110,6 +110,9 @@ func newShell() (*shell, error) {
 	// It says a word when its machine is made, and why if it cannot.
 	var b [512]byte
 	n, _, err := unix.Recvfrom(pair[0], b[:], 0)
+	for err == unix.EINTR {
+		n, _, err = unix.Recvfrom(pair[0], b[:], 0)
+	}
 	if err != nil || n == 0 || string(b[:n]) != runner.ShellReady {
 		s.drop()
 		return nil, fmt.Errorf("vm: a shell did not start: %s (%v)", strings.TrimSpace(string(b[:max(n, 0)])), err)

@@ -111,6 +111,9 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 	b := make([]byte, maxOrder)
 	oob := make([]byte, unix.CmsgSpace(4*(shellHandles+2)))
 	n, oobn, flags, _, err := unix.Recvmsg(mailbox, b, oob, unix.MSG_CMSG_CLOEXEC)
+	for err == unix.EINTR {
+		n, oobn, flags, _, err = unix.Recvmsg(mailbox, b, oob, unix.MSG_CMSG_CLOEXEC)
+	}
 	if err != nil {
 		return fmt.Errorf("vm: a shell's mailbox: %w", err)
 	}
