@@ -49,6 +49,7 @@ var measures = []struct {
 	{"http", "HTTP under load", (*Bench).http},
 	{"dials", "lost wake-ups", (*Bench).dial},
 	{"many", "many at once", (*Bench).many},
+	{"fork", "fork, and what forks share", (*Bench).fork},
 }
 
 func main() {

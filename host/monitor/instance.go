@@ -24,7 +24,8 @@ type Instance struct {
 	mu     sync.Mutex
 	why    string // reason of a kill of ours
 	killed atomic.Bool
-	end    atomic.Bool // the process is gone
+	end    atomic.Bool  // the process is gone
+	asked  atomic.Int32 // the last signal that asks a program to end
 
 	done chan struct{}
 	exit Exit
@@ -88,6 +89,9 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 		if i.family != nil {
 			i.finishBroker()
 			i.family.first.ended()
+			if sig := unix.Signal(i.asked.Load()); sig != 0 {
+				i.family.signalAll(sig)
+			}
 			i.family.members.Wait()
 		}
 		unwatch()
@@ -191,9 +195,14 @@ func (i *Instance) Wait() Exit { <-i.done; return i.exit }
 // Done is closed when Wait would return.
 func (i *Instance) Done() <-chan struct{} { return i.done }
 
-// Signal delivers sig to the app as kill(2) would to a process; once that has ended
-// to all that it has forked. SIGKILL ends the family at once. ESRCH means that it has ended.
+// Signal delivers sig to the app as kill(2) would to a process; once that has ended to
+// all that it has forked. If it ends after a signal that asks for that, such as SIGTERM,
+// its forks get it too. SIGKILL ends the family at once. ESRCH means that it has ended.
 func (i *Instance) Signal(sig unix.Signal) error {
+	switch sig {
+	case unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, i.stopSig:
+		i.asked.Store(int32(sig))
+	}
 	if i.end.Load() && i.family != nil && sig != unix.SIGKILL {
 		return i.family.signalAll(sig)
 	}

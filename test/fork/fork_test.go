@@ -323,6 +323,22 @@ func group(t testing.TB, pgid int) (pids []int) {
 	return pids
 }
 
+// TestStop: what ends the first is passed on.
+func TestStop(t *testing.T) {
+	c := config(t, "idle", "3")
+	var out *bufio.Reader
+	c.Stdout, out = pipe(t)
+	i := start(t, c)
+	expect(t, out, 1, "ready")
+	begin := time.Now()
+	if e := i.Stop(20 * time.Second); e.Signal != 15 {
+		t.Errorf("%+v", e)
+	}
+	if d := time.Since(begin); d > 15*time.Second {
+		t.Errorf("stopped after %v: not by the signal", d)
+	}
+}
+
 // TestKillMember: kill -9 of any member ends that one alone.
 func TestKillMember(t *testing.T) {
 	c := config(t, "idle", "5")
