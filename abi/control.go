@@ -72,6 +72,7 @@ const (
 const (
 	EvSignal  = 1 // deliver signal A to the app, as the kernel would to a process
 	EvWinsize = 2 // A=rows, B=columns; followed by SIGWINCH semantics
+	EvFork    = 3 // fork, by OpFork with A=1: somebody outside wants a copy
 )
 
 // Protocols of OpListen and OpConnect.

@@ -29,7 +29,7 @@ type psRow struct {
 }
 
 func newPs() *cobra.Command {
-	var all, quiet, full bool
+	var all, quiet, full, tree bool
 	var spec string
 	cmd := &cobra.Command{
 		Use:   "ps",
@@ -38,7 +38,7 @@ func newPs() *cobra.Command {
 "dead" is one whose monitor was killed.`,
 		Example: "  noyau ps -a\n  noyau ps --format '{{.Name}} {{.Ports}}'\n  noyau rm $(noyau ps -aq)",
 		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := parseFormat(spec)
 			if err != nil {
 				return err
@@ -48,6 +48,10 @@ func newPs() *cobra.Command {
 				return err
 			}
 			entries, err := d.List()
+			if tree {
+				printTree(cmd.Context(), entries)
+				return err
+			}
 			var rows []psRow
 			for _, e := range entries {
 				if !all && !e.Alive() {
@@ -75,6 +79,7 @@ func newPs() *cobra.Command {
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also those that have ended")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print ids only")
 	cmd.Flags().BoolVar(&full, "no-trunc", false, "do not shorten images and commands")
+	cmd.Flags().BoolVar(&tree, "tree", false, "show pVMs with their forks")
 	addFormat(cmd, &spec)
 	return cmd
 }

@@ -88,6 +88,13 @@ func (s *session) Stats() (any, error) {
 
 func (s *session) Signal(sig unix.Signal) error { return s.inst.Signal(sig) }
 
+// Members implements state.FamilyController, as do Fork and Pause.
+func (s *session) Members() any { return s.inst.Members() }
+
+func (s *session) Fork(ctx context.Context) (int, error) { return s.inst.Fork(ctx) }
+
+func (s *session) Pause(on bool) error { return s.inst.Pause(on) }
+
 func (s *session) Stop(timeout time.Duration) {
 	s.inst.Stop(timeout)
 	<-s.ended

@@ -7,16 +7,20 @@ import (
 )
 
 // Fork copies this pVM. In the parent it returns the child's process id, in the child
-// 0. A reply with two descriptors is described at Two.
+// 0. asked says that somebody outside wants it.
 //
 // No message goes out between OpForked and the copy, so that the child's handles are
 // those of this very moment. The child has a control channel of its own: answers to
 // what its parent has asked never come there.
-func Fork() (pid uint32, errno linux.Errno) {
+func Fork(asked bool) (pid uint32, errno linux.Errno) {
 	if rt.Boot().Flags&abi.BootFork == 0 {
 		return 0, linux.EPERM
 	}
-	r, errno := Request(abi.Msg{Op: abi.OpFork})
+	m := abi.Msg{Op: abi.OpFork}
+	if asked {
+		m.A = 1
+	}
+	r, errno := Request(m)
 	if errno != 0 {
 		r.more.close()
 		return 0, errno

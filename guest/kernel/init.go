@@ -58,9 +58,9 @@ var forks []func(*host.Boot)
 // Other goroutines of the parent's run already. b has the new header and host name only.
 func OnFork(f func(b *host.Boot)) { forks = append(forks, f) }
 
-// Fork copies this pVM: the child's process id in the parent, 0 in the child.
-func Fork() (uint32, linux.Errno) {
-	pid, e := host.Fork()
+// Fork copies this pVM, perhaps since somebody outside has asked for it: the child's process id in the parent, 0 in the child.
+func Fork(asked bool) (uint32, linux.Errno) {
+	pid, e := host.Fork(asked)
 	if e != 0 || pid != 0 {
 		return pid, e
 	}

@@ -62,6 +62,8 @@ func event(m abi.Msg, _ []byte) {
 		if m.A <= linux.NSIG {
 			rt.Spawn(func() { Deliver(uint32(m.A)) })
 		}
+	case abi.EvFork:
+		rt.Spawn(func() { Fork(true) })
 	case abi.EvWinsize:
 		winsize.Store(uint32(m.A)<<16 | uint32(m.B)&0xffff)
 		rt.Spawn(func() { Deliver(linux.SIGWINCH) })

@@ -13,7 +13,7 @@ import (
 
 func init() {
 	kernel.Register(abi.SysFork, func(kernel.Args) (uintptr, linux.Errno) {
-		pid, e := kernel.Fork()
+		pid, e := kernel.Fork(false)
 		return uintptr(pid), e
 	})
 	kernel.Register(linux.SYS_WAIT4, wait4)

@@ -17,6 +17,7 @@ type events struct {
 	signals    uint64 // bit n-1: signal n
 	rows, cols uint16
 	resized    bool
+	forks      int // wanted
 	sending    bool
 }
 
@@ -35,6 +36,17 @@ func (b *Broker) Signal(sig unix.Signal) error {
 func (b *Broker) Resize(rows, cols uint16) error {
 	b.events.mu.Lock()
 	b.events.rows, b.events.cols, b.events.resized = rows, cols, true
+	b.events.mu.Unlock()
+	return b.flush()
+}
+
+// Fork asks the guest to fork. Family.Fork is called when it does.
+func (b *Broker) Fork() error {
+	if b.c.Family == nil {
+		return unix.EPERM
+	}
+	b.events.mu.Lock()
+	b.events.forks = min(b.events.forks+1, maxBirths)
 	b.events.mu.Unlock()
 	return b.flush()
 }
@@ -73,6 +85,10 @@ func (e *events) next() (abi.Msg, bool) {
 	if e.resized {
 		e.resized = false
 		return abi.Msg{Op: abi.EvWinsize, A: uint64(e.rows), B: uint64(e.cols)}, true
+	}
+	if e.forks > 0 {
+		e.forks--
+		return abi.Msg{Op: abi.EvFork}, true
 	}
 	e.sending = false
 	return abi.Msg{}, false

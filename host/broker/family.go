@@ -12,7 +12,8 @@ import (
 // concurrent use.
 type Family interface {
 	// Fork prepares a child of this member. EAGAIN: the family is as large as it may be.
-	Fork() (*Birth, error)
+	// asked: the guest was told to, by Broker.Fork.
+	Fork(asked bool) (*Birth, error)
 	// Unborn is told that the guest could not fork the child that was prepared.
 	Unborn(pid uint32)
 	// Wait waits for the end of a child, any child if pid is 0, if hang is set. A pid
@@ -44,7 +45,7 @@ func doFork(r *request) (reply, error) {
 	if len(b.births) >= maxBirths {
 		return reply{}, unix.EAGAIN
 	}
-	birth, err := b.c.Family.Fork()
+	birth, err := b.c.Family.Fork(r.msg.A == 1)
 	if err != nil {
 		return reply{}, err
 	}

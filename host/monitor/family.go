@@ -28,6 +28,9 @@ type family struct {
 	first   *member
 	members sync.WaitGroup // those that the first was forked to, born or not
 
+	asked chan int   // ids of forks that somebody outside asked for
+	asks  sync.Mutex // one at a time
+
 	mu      sync.Mutex
 	living  map[uint32]*member
 	lastPID uint32
@@ -37,6 +40,7 @@ type family struct {
 
 func newFamily(c *Config, shape broker.Config, b *boot) *family {
 	f := &family{limit: c.Forks, boot: b.head, name: c.Hostname, lastPID: 1, living: make(map[uint32]*member)}
+	f.asked = make(chan int, 1)
 	f.shape = shape
 	f.shape.Release = f.release
 	f.first = &member{f: f, pid: 1, changed: make(chan struct{})}

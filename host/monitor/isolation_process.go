@@ -39,8 +39,9 @@ func (h hostProcess) Pid() int              { return h.p.PID() }
 func (h hostProcess) Kill() error           { return h.p.Kill() }
 func (h hostProcess) Stats() (Stats, error) { return procStats(h.p.PID()) }
 
-func (h hostProcess) Expect() func()    { return h.p.Expect() }
-func (h hostProcess) KillFamily() error { return h.p.KillFamily() }
+func (h hostProcess) Expect() func()      { return h.p.Expect() }
+func (h hostProcess) Pause(on bool) error { return h.p.Pause(on) }
+func (h hostProcess) KillFamily() error   { return h.p.KillFamily() }
 func (h hostProcess) Adopt(pid int) (Process, error) {
 	p, err := h.p.Adopt(pid)
 	if err != nil {

@@ -15,6 +15,7 @@ type member struct {
 	pid, ppid uint32
 	broker    *broker.Broker
 	proc      Process       // nil until it is known to run
+	asked     bool          // for by somebody outside
 	known     chan struct{} // closed when it is known, or will never be
 
 	children map[uint32]*child
@@ -28,7 +29,7 @@ type child struct {
 }
 
 // Fork implements broker.Family: it makes all that a child starts with.
-func (m *member) Fork() (*broker.Birth, error) {
+func (m *member) Fork(asked bool) (*broker.Birth, error) {
 	f := m.f
 	f.mu.Lock()
 	parent, ok := m.proc.(Parent)
@@ -36,7 +37,7 @@ func (m *member) Fork() (*broker.Birth, error) {
 	if !ok {
 		return nil, unix.EAGAIN
 	}
-	c := &member{f: f, ppid: m.pid, known: make(chan struct{}), changed: make(chan struct{})}
+	c := &member{f: f, asked: asked, ppid: m.pid, known: make(chan struct{}), changed: make(chan struct{})}
 	if err := f.newPID(c); err != nil {
 		return nil, err
 	}
@@ -119,6 +120,12 @@ func (m *member) live(parent *member, p Parent, control *os.File, born chan stru
 	m.proc = proc
 	m.f.mu.Unlock()
 	close(m.known)
+	if m.asked {
+		select {
+		case m.f.asked <- int(m.pid):
+		default:
+		}
+	}
 	done()
 	go func() {
 		<-born

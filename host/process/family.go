@@ -79,6 +79,34 @@ func (p *Process) KillFamily() error {
 	return nil
 }
 
+// Pause stops the process, and all that it has forked, or lets them go on.
+func (p *Process) Pause(on bool) error {
+	sig := unix.SIGCONT
+	if on {
+		sig = unix.SIGSTOP
+	}
+	var err error
+	if f := p.family; f != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.members == 0 {
+			return unix.ESRCH
+		}
+		err = unix.Kill(-f.pgid, sig)
+	} else {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.pidfd < 0 {
+			return unix.ESRCH
+		}
+		err = unix.PidfdSendSignal(p.pidfd, sig, nil, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("process: %s to %d: %w", unix.SignalName(sig), p.pid, err)
+	}
+	return nil
+}
+
 // leave reaps the process behind fd, which has ended. With the last that is known it
 // ends those that are not, and reports true.
 func (f *family) leave(fd int) (last bool) {

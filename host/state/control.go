@@ -25,6 +25,9 @@ import (
 //	GET  /v1/stats                     figures of this moment
 //	POST /v1/signal {"signal": 15}
 //	POST /v1/stop {"timeout_ms": 10000}  answered when the pVM has ended
+//	GET  /v1/members                   the pVM and its forks
+//	POST /v1/fork                      a copy of it; answers its id
+//	POST /v1/pause {"on": true}
 
 // A Controller is what a monitor lets others do with its pVM. Info and Stats
 // return values for JSON. Stop returns when the entry says that the pVM ended.
@@ -33,6 +36,21 @@ type Controller interface {
 	Stats() (any, error)
 	Signal(sig unix.Signal) error
 	Stop(timeout time.Duration)
+}
+
+// A FamilyController is a Controller of a pVM that can also be copied and paused.
+type FamilyController interface {
+	Members() any
+	Fork(ctx context.Context) (int, error)
+	Pause(on bool) error
+}
+
+type forkReply struct {
+	PID int `json:"pid"`
+}
+
+type pauseRequest struct {
+	On bool `json:"on"`
 }
 
 type signalRequest struct {
@@ -166,7 +184,26 @@ func routes(c Controller) *http.ServeMux {
 		}
 		reply(w, struct{}{}, err)
 	})
+	if f, ok := c.(FamilyController); ok {
+		familyRoutes(mux, f)
+	}
 	return mux
+}
+
+func familyRoutes(mux *http.ServeMux, f FamilyController) {
+	mux.HandleFunc("GET /v1/members", func(w http.ResponseWriter, r *http.Request) { reply(w, f.Members(), nil) })
+	mux.HandleFunc("POST /v1/fork", func(w http.ResponseWriter, r *http.Request) {
+		pid, err := f.Fork(r.Context())
+		reply(w, forkReply{pid}, err)
+	})
+	mux.HandleFunc("POST /v1/pause", func(w http.ResponseWriter, r *http.Request) {
+		var q pauseRequest
+		err := take(r, &q)
+		if err == nil {
+			err = f.Pause(q.On)
+		}
+		reply(w, struct{}{}, err)
+	})
 }
 
 func take(r *http.Request, v any) error {
@@ -218,6 +255,23 @@ func (c *Client) Stats(ctx context.Context, v any) error { return c.call(ctx, "G
 // Signal delivers sig to the app.
 func (c *Client) Signal(ctx context.Context, sig unix.Signal) error {
 	return c.call(ctx, "POST", "signal", signalRequest{int(sig)}, nil)
+}
+
+// Members decodes the list of the family into v.
+func (c *Client) Members(ctx context.Context, v any) error {
+	return c.call(ctx, "GET", "members", nil, v)
+}
+
+// Fork copies the pVM and returns the id of the copy inside the family.
+func (c *Client) Fork(ctx context.Context) (int, error) {
+	var r forkReply
+	err := c.call(ctx, "POST", "fork", nil, &r)
+	return r.PID, err
+}
+
+// Pause stops the pVM and its forks, or lets them go on.
+func (c *Client) Pause(ctx context.Context, on bool) error {
+	return c.call(ctx, "POST", "pause", pauseRequest{on}, nil)
 }
 
 // Stop sends the stop signal, waits up to timeout, kills, and returns when the

@@ -323,6 +323,76 @@ func group(t testing.TB, pgid int) (pids []int) {
 	return pids
 }
 
+// TestForkFromOutside: a copy of a server that knows nothing of it answers too.
+func TestForkFromOutside(t *testing.T) {
+	c := config(t, "http", "1")
+	c.Forks = 2
+	publish(&c)
+	var out *bufio.Reader
+	c.Stdout, out = pipe(t)
+	i := start(t, c)
+	expect(t, out, 1, "serving")
+	if pid, err := i.Fork(t.Context()); pid != 2 || err != nil {
+		t.Fatal(pid, err)
+	}
+	if _, err := i.Fork(t.Context()); err == nil {
+		t.Error("a third of two")
+	}
+	if list := i.Members(); len(list) != 2 || list[1].Parent != 1 {
+		t.Errorf("%+v", list)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	get := func() (string, error) {
+		r, err := client.Get("http://" + i.Info().Ports[0].Host)
+		if err != nil {
+			return "", err
+		}
+		defer r.Body.Close()
+		b, err := io.ReadAll(r.Body)
+		pid, _, _ := strings.Cut(string(b), " ")
+		return pid, err
+	}
+	// Without the first only the copy is there to answer.
+	first, _ := os.FindProcess(i.Info().Pid)
+	first.Kill()
+	for len(i.Members()) == 2 {
+		time.Sleep(time.Millisecond)
+	}
+	if pid, err := get(); pid != "2" || err != nil {
+		t.Errorf("answer of %q, %v", pid, err)
+	}
+}
+
+// TestPause: nothing of the family runs until it goes on.
+func TestPause(t *testing.T) {
+	c := config(t, "http", "2")
+	publish(&c)
+	var out *bufio.Reader
+	c.Stdout, out = pipe(t)
+	i := start(t, c)
+	expect(t, out, 2, "serving")
+	if err := i.Pause(true); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", i.Info().Ports[0].Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "GET / HTTP/1.0\r\n\r\n")
+	conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if n, _ := conn.Read(make([]byte, 1)); n != 0 {
+		t.Error("an answer of a paused pVM")
+	}
+	if err := i.Pause(false); err != nil {
+		t.Fatal(err)
+	}
+	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if b, err := io.ReadAll(conn); len(b) == 0 || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
 // TestStop: what ends the first is passed on.
 func TestStop(t *testing.T) {
 	c := config(t, "idle", "3")
