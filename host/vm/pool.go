@@ -20,10 +20,23 @@ type shell struct {
 	mail *os.File
 }
 
+// An identity tells one state of a file from any other.
+type identity struct{ dev, ino, size, mtime, ctime int64 }
+
+func identify(f *os.File) (identity, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fdOf(f), &st); err != nil {
+		return identity{}, fmt.Errorf("vm: the image: %w", err)
+	}
+	return identity{int64(st.Dev), int64(st.Ino), st.Size, st.Mtim.Nano(), st.Ctim.Nano()}, nil
+}
+
 // shells are those that wait. One goroutine makes new ones, one by one.
 var shells struct {
 	sync.Mutex
 	want   int
+	image  *os.File // that they have loaded; nil: none
+	is     identity
 	ready  []*shell
 	making bool
 	idle   sync.Cond // making became false
@@ -32,25 +45,53 @@ var shells struct {
 
 func init() { shells.idle.L = &shells }
 
-// Keep makes this process hold n runners ready whose virtual machine exists and
-// waits for an image, so that a start needs no launch; 0 lets them go. A shell
-// serves a pVM without limits of the host's control group (memory, processors,
-// processes) and without free datagrams; others are started as ever. Each shell
-// that is taken is replaced in the background. Keep returns when n are ready.
-func Keep(n int) error {
+// Keep makes this process hold n runners ready whose virtual machine exists, so
+// that a start needs no launch; 0 lets them go. With the path of an image they have
+// loaded it, and serve that alone; with "" they wait for any. A shell serves a pVM
+// without limits of the host's control group (memory, processors, processes) and
+// without free datagrams; others are started as ever. Each shell that is taken is
+// replaced in the background. Keep returns when n are ready.
+func Keep(n int, image string) error {
+	var f *os.File
+	var is identity
+	var err error
+	if image != "" && n > 0 {
+		if f, err = os.Open(image); err != nil {
+			return fmt.Errorf("vm: shells: %w", err)
+		}
+		if is, err = identify(f); err != nil {
+			f.Close()
+			return err
+		}
+	}
 	shells.Lock()
 	defer shells.Unlock()
-	shells.want, shells.err = n, nil
-	for len(shells.ready) > n {
-		last := len(shells.ready) - 1
-		shells.ready[last].drop()
-		shells.ready = shells.ready[:last]
+	for shells.making {
+		shells.want = 0
+		shells.idle.Wait()
 	}
+	if is != shells.is {
+		drop(0)
+	}
+	if shells.image != nil {
+		shells.image.Close()
+	}
+	shells.image, shells.is, shells.want, shells.err = f, is, n, nil
+	drop(n)
 	refill()
 	for shells.making {
 		shells.idle.Wait()
 	}
 	return shells.err
+}
+
+// drop lets go of shells until n are left. It is called with the lock held.
+func drop(n int) {
+	for len(shells.ready) > n {
+		last := len(shells.ready) - 1
+		shells.ready[last].drop()
+		shells.ready = shells.ready[:last]
+	}
 }
 
 // Ready is the number of shells that wait.
@@ -70,8 +111,9 @@ func refill() {
 		shells.Lock()
 		defer shells.Unlock()
 		for len(shells.ready) < shells.want && shells.err == nil {
+			image := shells.image
 			shells.Unlock()
-			s, err := newShell()
+			s, err := newShell(image)
 			shells.Lock()
 			switch {
 			case err != nil:
@@ -87,7 +129,7 @@ func refill() {
 	}()
 }
 
-func newShell() (*shell, error) {
+func newShell(image *os.File) (*shell, error) {
 	kvm, err := openKVM()
 	if err != nil {
 		return nil, err
@@ -107,17 +149,29 @@ func newShell() (*shell, error) {
 		return nil, err
 	}
 	s := &shell{p, ours}
-	// It says a word when its machine is made, and why if it cannot.
-	var b [512]byte
-	n, _, err := unix.Recvfrom(pair[0], b[:], 0)
-	for err == unix.EINTR {
-		n, _, err = unix.Recvfrom(pair[0], b[:], 0)
+	if err = s.ready(); err == nil && image != nil {
+		if err = unix.Sendmsg(pair[0], runner.ShellImage(), unix.UnixRights(fdOf(image)), nil, unix.MSG_NOSIGNAL); err == nil {
+			err = s.ready()
+		}
 	}
-	if err != nil || n == 0 || string(b[:n]) != runner.ShellReady {
+	if err != nil {
 		s.drop()
-		return nil, fmt.Errorf("vm: a shell did not start: %s (%v)", strings.TrimSpace(string(b[:max(n, 0)])), err)
+		return nil, err
 	}
 	return s, nil
+}
+
+// ready waits for the shell's word that it is; one that cannot go on says why.
+func (s *shell) ready() error {
+	var b [512]byte
+	n, _, err := unix.Recvfrom(fdOf(s.mail), b[:], 0)
+	for err == unix.EINTR {
+		n, _, err = unix.Recvfrom(fdOf(s.mail), b[:], 0)
+	}
+	if err != nil || n == 0 || string(b[:n]) != runner.ShellReady {
+		return fmt.Errorf("vm: a shell did not start: %s (%v)", strings.TrimSpace(string(b[:max(n, 0)])), err)
+	}
+	return nil
 }
 
 // drop ends a shell that is of no use any more.
@@ -137,6 +191,10 @@ func fromShell(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	if errors.Is(err, runner.ErrOrderSize) {
 		return nil, nil
 	}
+	is, err := identify(s.Image)
+	if err != nil {
+		return nil, err
+	}
 	fds := make([]int, 0, len(s.Handles)+2)
 	for _, f := range s.Handles {
 		fds = append(fds, fdOf(f))
@@ -146,7 +204,7 @@ func fromShell(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 		fds = append(fds, fdOf(page.file))
 	}
 	for {
-		sh := take()
+		sh := take(is)
 		if sh == nil {
 			return nil, nil
 		}
@@ -159,11 +217,11 @@ func fromShell(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	}
 }
 
-func take() *shell {
+func take(is identity) *shell {
 	shells.Lock()
 	defer shells.Unlock()
 	defer refill()
-	if len(shells.ready) == 0 {
+	if len(shells.ready) == 0 || shells.image != nil && shells.is != is {
 		return nil
 	}
 	s := shells.ready[0]

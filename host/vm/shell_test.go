@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/vm"
@@ -52,10 +54,10 @@ func stages(tm *monitor.Timing) string {
 // and what was taken is replaced.
 func TestShells(t *testing.T) {
 	img := image(t, "hello")
-	if err := vm.Keep(2); err != nil {
+	if err := vm.Keep(2, ""); err != nil {
 		t.Fatal(err)
 	}
-	defer vm.Keep(0)
+	defer vm.Keep(0, "")
 	used := 0
 	for i := range 12 {
 		tm := once(t, img, "vm", fmt.Sprint("number ", i))
@@ -73,7 +75,7 @@ func TestShells(t *testing.T) {
 	if tm := once(t, img, "vm", strings.Repeat("x", 100<<10)); stage(tm, "guest ended") == 0 {
 		t.Error("no stages with a large environment")
 	}
-	if err := vm.Keep(2); err != nil || vm.Ready() != 2 {
+	if err := vm.Keep(2, ""); err != nil || vm.Ready() != 2 {
 		t.Fatalf("%d shells are ready, want 2 (%v)", vm.Ready(), err)
 	}
 	c := monitor.Config{Image: img, Isolation: "vm", Memory: 64 << 20, Timing: new(monitor.Timing)}
@@ -84,29 +86,79 @@ func TestShells(t *testing.T) {
 	if e := inst.Wait(); e.Code != 0 || stage(c.Timing, "shell got its image") != 0 || vm.Ready() != 2 {
 		t.Errorf("with a limit of memory: exit code %d, %d shells left; want a fresh runner", e.Code, vm.Ready())
 	}
-	vm.Keep(0)
+	vm.Keep(0, "")
 	if vm.Ready() != 0 {
 		t.Error("shells are left")
 	}
 	once(t, img, "vm", "nobody")
 }
 
+// TestLoadedShells: shells that have loaded an image serve it, and no other.
+func TestLoadedShells(t *testing.T) {
+	img := image(t, "hello")
+	b, err := os.ReadFile(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := vm.Keep(2, img); err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Keep(0, "")
+	if tm := once(t, other, "vm", "another"); stage(tm, "shell got its image") != 0 || vm.Ready() != 2 {
+		t.Errorf("a copy of the image ran in a shell that had loaded the original; %d left", vm.Ready())
+	}
+	for i := range 6 {
+		if err := vm.Keep(2, img); err != nil {
+			t.Fatal(err)
+		}
+		if tm := once(t, img, "vm", fmt.Sprint(i)); stage(tm, "shell got its image") == 0 {
+			t.Error("the shell was not used")
+		}
+	}
+	// A file that has changed since is another image.
+	now := time.Now().Add(time.Hour)
+	if err := os.Chtimes(img, now, now); err != nil {
+		t.Fatal(err)
+	}
+	if tm := once(t, img, "vm", "changed"); stage(tm, "shell got its image") != 0 {
+		t.Error("a shell with the image of before was used")
+	}
+	if err := vm.Keep(1, filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("shells for an image that does not exist")
+	}
+	bad := filepath.Join(t.TempDir(), "bad")
+	if err := os.WriteFile(bad, []byte("no image"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := vm.Keep(1, bad); err == nil || !strings.Contains(err.Error(), "not an image") {
+		t.Errorf("shells for a file that is no image: %v", err)
+	}
+}
+
 // BenchmarkStart is one run of hello in a monitor that goes on: µs to the first
 // output, which stands for main, and to the end.
 func BenchmarkStart(b *testing.B) {
 	img := image(b, "hello")
-	for _, how := range []string{"process", "vm", "shell"} {
+	for _, how := range []string{"process", "vm", "shell", "loaded"} {
 		b.Run(how, func(b *testing.B) {
 			isolation := how
-			if how == "shell" {
+			if how != "process" {
 				isolation = "vm"
 			}
 			var main, end, exec []int64
 			var last *monitor.Timing
 			for range b.N {
-				if how == "shell" {
+				if how == "shell" || how == "loaded" {
 					b.StopTimer()
-					if err := vm.Keep(1); err != nil {
+					with := ""
+					if how == "loaded" {
+						with = img
+					}
+					if err := vm.Keep(1, with); err != nil {
 						b.Fatal(err)
 					}
 					b.StartTimer()
@@ -127,5 +179,5 @@ func BenchmarkStart(b *testing.B) {
 			b.ReportMetric(median(end), "end-µs")
 		})
 	}
-	vm.Keep(0)
+	vm.Keep(0, "")
 }

@@ -117,7 +117,7 @@ func runnerFile(t testing.TB) string {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	vm.Keep(0)
+	vm.Keep(0, "")
 	if images.dir != "" {
 		os.RemoveAll(images.dir)
 	}

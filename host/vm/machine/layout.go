@@ -26,14 +26,15 @@ const (
 // Pages of the system area, in order. Page tables follow them and are mapped
 // nowhere in the guest.
 const (
-	pageGDT   = 0 // and the TSS
-	pageIDT   = 1
-	pageStub  = 2
-	pageSuper = 3 // the stack of the exception stubs
-	pageInfo  = 4
-	pageStack = 8 // VMStackSize bytes
-	pageRing  = pageStack + abi.VMStackSize/page
-	pageTable = pageRing + abi.VMRingSize/page
+	pageGDT      = 0 // and the TSS
+	pageIDT      = 1
+	pageStub     = 2
+	pageSuper    = 3 // the stack of the exception stubs
+	pageInfo     = 4
+	pagePrefault = 5
+	pageStack    = 8 // VMStackSize bytes
+	pageRing     = pageStack + abi.VMStackSize/page
+	pageTable    = pageRing + abi.VMRingSize/page
 )
 
 // Memory slots: system, image, then one for each piece of the region.

@@ -27,6 +27,8 @@ type Config struct {
 	KVM       int   // descriptor of /dev/kvm
 	Handles   int   // descriptors below this number are the guest's
 	SpinMax   int64 // longest busy wait in CallPoll, ns
+
+	loaded *program // the image, where a shell has mapped it already
 }
 
 // Counts are what happened since the start.
@@ -96,23 +98,31 @@ func New(m *machine.Machine, cfg *Config) (*Runner, error) {
 	return r, nil
 }
 
-func (r *Runner) load(cfg *Config) error {
+// loadImage maps the image behind a descriptor.
+func loadImage(m *machine.Machine, fd int) (*program, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(cfg.Image, &st); err != nil {
-		return fmt.Errorf("vm: the image: %w", err)
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("vm: the image: %w", err)
 	}
 	p, err := parseELF(func(b []byte, off int64) error {
-		n, err := unix.Pread(cfg.Image, b, off)
+		n, err := unix.Pread(fd, b, off)
 		if err == nil && n != len(b) {
 			err = fmt.Errorf("%d bytes at %d, want %d", n, off, len(b))
 		}
 		return err
 	}, st.Size)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := r.m.MapImage(cfg.Image, p.segments); err != nil {
-		return err
+	return p, m.MapImage(fd, p.segments)
+}
+
+func (r *Runner) load(cfg *Config) error {
+	p, err := cfg.loaded, error(nil)
+	if p == nil {
+		if p, err = loadImage(r.m, cfg.Image); err != nil {
+			return err
+		}
 	}
 	if err := r.m.InitRegion(regionSize(r.boot.Memory)); err != nil {
 		return err

@@ -98,6 +98,11 @@ func takeOrder(b []byte, o *orders, cfg *Config) (int, error) {
 	return files, nil
 }
 
+// ShellImage returns the message that makes a shell load an image before its
+// order comes; the image's descriptor goes with it. The shell says ShellReady
+// again. The order must then be for the same image.
+func ShellImage() []byte { return make([]byte, 16) }
+
 // waitForImage turns a shell into a runner: cfg and o are as they would be had
 // it been started with the image. It ends the process if the monitor lets go of
 // the shell.
@@ -105,36 +110,66 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 	if err := m.VM.Raise(raised); err != nil {
 		return err
 	}
-	if _, err := unix.Write(mailbox, []byte(ShellReady)); err != nil {
-		return fmt.Errorf("vm: a shell's mailbox: %w", err)
-	}
 	b := make([]byte, maxOrder)
 	oob := make([]byte, unix.CmsgSpace(4*(shellHandles+2)))
+	for {
+		if _, err := unix.Write(mailbox, []byte(ShellReady)); err != nil {
+			return fmt.Errorf("vm: a shell's mailbox: %w", err)
+		}
+		n, fds, err := receive(b, oob)
+		if err != nil {
+			return err
+		}
+		o.order = gettime(unix.CLOCK_MONOTONIC)
+		if n == len(ShellImage()) && len(fds) == 1 && cfg.loaded == nil {
+			if err := preload(m, cfg, fds[0]); err != nil {
+				return err
+			}
+			continue
+		}
+		want, err := takeOrder(b[:n], o, cfg)
+		if err != nil {
+			return err
+		}
+		if len(fds) != want {
+			return fmt.Errorf("vm: a shell got %d descriptors, want %d", len(fds), want)
+		}
+		return place(fds)
+	}
+}
+
+// preload does all for an image that can be done before it is known how it is run.
+func preload(m *machine.Machine, cfg *Config, fd int) error {
+	p, err := loadImage(m, fd)
+	if err != nil {
+		return err
+	}
+	cfg.loaded = p
+	unix.Close(fd)
+	return m.Prefault()
+}
+
+// receive takes a message and its descriptors from the mailbox.
+func receive(b, oob []byte) (int, []int, error) {
 	n, oobn, flags, _, err := unix.Recvmsg(mailbox, b, oob, unix.MSG_CMSG_CLOEXEC)
 	for err == unix.EINTR {
 		n, oobn, flags, _, err = unix.Recvmsg(mailbox, b, oob, unix.MSG_CMSG_CLOEXEC)
 	}
 	if err != nil {
-		return fmt.Errorf("vm: a shell's mailbox: %w", err)
+		return 0, nil, fmt.Errorf("vm: a shell's mailbox: %w", err)
 	}
 	if n == 0 {
 		unix.Exit(0)
 	}
-	order := gettime(unix.CLOCK_MONOTONIC)
-	want, err := takeOrder(b[:n], o, cfg)
-	if err != nil {
-		return err
-	}
 	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil || len(msgs) != 1 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
-		return fmt.Errorf("vm: the order of a shell came with %d control messages, flags %#x (%v)", len(msgs), flags, err)
+		return 0, nil, fmt.Errorf("vm: the order of a shell came with %d control messages, flags %#x (%v)", len(msgs), flags, err)
 	}
 	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil || len(fds) != want {
-		return fmt.Errorf("vm: a shell got %d descriptors, want %d (%v)", len(fds), want, err)
+	if err != nil {
+		return 0, nil, fmt.Errorf("vm: descriptors of a shell's order: %w", err)
 	}
-	o.order = order
-	return place(fds)
+	return n, fds, nil
 }
 
 // place moves the descriptors to the numbers from 0 on, over the mailbox.
