@@ -15,7 +15,9 @@ const (
 	// stride is how much becomes accessible at once: an exit each time.
 	stride = 16 << 20
 	// What a Go runtime touches before main, at either end of what it asked for.
-	firstLow, firstHigh = 448 << 10, 96 << 10
+	// There it leaves the last part alone.
+	firstLow            = 448 << 10
+	firstHigh, skipHigh = 96 << 10, 192 << 10
 	// Of each segment of an image, how much is populated at the start.
 	firstText, firstData = 4 << 20, 512 << 10
 )
@@ -49,6 +51,27 @@ func (m *Memory) InitRegion(limit uint64) error {
 	return nil
 }
 
+// WarmRegion does in advance what the first MapRegion will ask for if it asks for
+// the whole region.
+func (m *Memory) WarmRegion() error {
+	size := uint64(len(m.region.mem))
+	m.warm(0, size)
+	if err := m.slotFor(0); err != nil {
+		return err
+	}
+	return m.slotFor((size - 1) / slotSize)
+}
+
+// warm gives the pages that a runtime touches first in the n bytes at offset o
+// their memory.
+func (m *Memory) warm(o, n uint64) {
+	b := m.region.mem[o:][:n]
+	populate(b[:min(n, firstLow)], true)
+	if n > firstLow+firstHigh+skipHigh {
+		populate(b[n-skipHigh-firstHigh:n-skipHigh], true)
+	}
+}
+
 // MapRegion answers CallMap for n bytes at a, both multiples of the page size:
 // whatever was there is given back to the host and reads as zeros from now on.
 // What was never mapped with write faults. It returns an error number of Linux.
@@ -73,8 +96,7 @@ func (m *Memory) MapRegion(a Addr, n uint64, write bool) unix.Errno {
 		if m.populate(o) != nil || m.populate(o+n-1) != nil {
 			return unix.ENOMEM
 		}
-		populate(g.mem[o:][:min(n, firstLow)], true)
-		populate(g.mem[o+n-min(n, firstHigh):][:min(n, firstHigh)], true)
+		m.warm(o, n)
 	} else {
 		g.lo, g.hi = min(g.lo, o), max(g.hi, o+n)
 	}

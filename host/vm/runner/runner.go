@@ -28,7 +28,10 @@ type Config struct {
 	Handles   int   // descriptors below this number are the guest's
 	SpinMax   int64 // longest busy wait in CallPoll, ns
 
-	loaded *program // the image, where a shell has mapped it already
+	// Of a shell: the image, if it is mapped already, and whether the region is
+	// made, for a guest without a limit of memory.
+	loaded *program
+	warm   bool
 }
 
 // Counts are what happened since the start.
@@ -124,8 +127,12 @@ func (r *Runner) load(cfg *Config) error {
 			return err
 		}
 	}
-	if err := r.m.InitRegion(regionSize(r.boot.Memory)); err != nil {
-		return err
+	if !cfg.warm {
+		if err := r.m.InitRegion(regionSize(r.boot.Memory)); err != nil {
+			return err
+		}
+	} else if regionSize(r.boot.Memory) != 0 {
+		return fmt.Errorf("vm: a shell runs images without a limit of memory; this one has %d bytes", r.boot.Memory)
 	}
 	var random [16]byte
 	if _, err := unix.Getrandom(random[:], 0); err != nil {
