@@ -4,18 +4,26 @@
 # and the binaries. Needs no KVM, no root and nothing installed but apt, dpkg and
 # Go's output; packages are downloaded and unpacked into a cache.
 #
-#	test/hw/run.sh [-t seconds] BINARY [ARG…]
+#	test/hw/run.sh [-t seconds] [-f FILE]… BINARY [ARG…]
 #
-# BINARY is a static executable, run as /test with the arguments. The script ends
-# with its exit code; 125 if the machine did not get that far.
+# BINARY is a static executable, run as /test with the arguments; each FILE is
+# there as /files/<its name>. The script ends
+# with its exit code; 1 if it does not end in time, 125 if the machine did not get that far.
 set -eu
 
 limit=600
-if [ "${1-}" = -t ]; then
-	limit=$2
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+mkdir -p "$dir/fs/files"
+while :; do
+	case ${1-} in
+	-t) limit=$2 ;;
+	-f) cp "$2" "$dir/fs/files/" ;;
+	*) break ;;
+	esac
 	shift 2
-fi
-[ $# -ge 1 ] || { echo "usage: run.sh [-t seconds] BINARY [ARG…]" >&2; exit 125; }
+done
+[ $# -ge 1 ] || { echo "usage: run.sh [-t seconds] [-f FILE]… BINARY [ARG…]" >&2; exit 125; }
 bin=$1
 shift
 
@@ -41,8 +49,6 @@ bb=$(ls "$root"/bin/busybox "$root"/usr/bin/busybox 2>/dev/null | head -1)
 kernel=$(ls "$root"/boot/vmlinuz-* | head -1)
 modules=$(ls -d "$root"/lib/modules/* "$root"/usr/lib/modules/* 2>/dev/null | head -1)
 
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
 mkdir -p "$dir/fs/bin" "$dir/fs/mod" "$dir/fs/proc" "$dir/fs/sys" "$dir/fs/dev" "$dir/fs/tmp"
 cp "$bb" "$dir/fs/bin/busybox"
 cp "$bin" "$dir/fs/test"
@@ -66,6 +72,7 @@ for m in irqbypass ccp kvm kvm-amd; do insmod /mod/\$m.ko 2>/dev/null; done
 ip link set lo up
 ls -l /dev/kvm
 grep -o -w svm /proc/cpuinfo | head -1
+echo hw-begin
 /test $args
 echo "hw-exit-code \$?"
 poweroff -f
@@ -77,10 +84,14 @@ chmod +x "$dir/fs/init"
 # One processor: with two, threads of TCG lock each other out when a guest of the
 # guest runs.
 lib=$root/usr/lib/x86_64-linux-gnu
-LD_LIBRARY_PATH=$lib:$root/lib/x86_64-linux-gnu timeout "$limit" "$root/usr/bin/qemu-system-x86_64" \
+LD_LIBRARY_PATH=$lib:$root/lib/x86_64-linux-gnu timeout -k 10 "$limit" "$root/usr/bin/qemu-system-x86_64" \
 	-M q35 -cpu max -accel tcg -smp 1 -m 1024 -nographic -no-reboot -nodefaults -serial stdio -monitor none \
 	-L "$root/usr/share/qemu" -L "$root/usr/share/seabios" \
 	-kernel "$kernel" -initrd "$dir/initrd" -append "console=ttyS0 quiet panic=-1 mitigations=off" \
 	</dev/null | tr -d '\r' | tee "$dir/log"
 code=$(sed -n 's/^hw-exit-code //p' "$dir/log" | tail -1)
+if [ -z "$code" ] && grep -q '^hw-begin' "$dir/log"; then
+	echo "run.sh: $bin began and did not end within $limit seconds" >&2
+	exit 1
+fi
 exit "${code:-125}"
