@@ -20,8 +20,8 @@ type BootHeader struct {
 	PPID    uint32
 	UID     uint32 // what getuid answers
 	GID     uint32
-	TickUS  uint32 // preemption tick while busy, microseconds
-	_       uint32
+	TickUS  uint32   // preemption tick while busy, microseconds
+	Restore uint32   // handle of a snapshot to go on from; 0: none. The next one is a ForkDead socket
 	Seed    [32]byte // fresh random bytes
 	// vm only: wall clock ns = WallBase + ((tsc-TSCBase)*TSCMul)>>32, and the
 	// same multiplier from MonoBase for the monotonic clock.

@@ -157,6 +157,7 @@ func (h *BootHeader) Put(b []byte) {
 	put32(b[48:], h.UID)
 	put32(b[52:], h.GID)
 	put32(b[56:], h.TickUS)
+	put32(b[60:], h.Restore)
 	copy(b[64:96], h.Seed[:])
 }
 
@@ -169,7 +170,7 @@ func (h *BootHeader) Take(b []byte) bool {
 	h.Magic, h.Version, h.Flags = get64(b), get32(b[8:]), get32(b[12:])
 	h.Size, h.Memory, h.ID = get64(b[16:]), get64(b[24:]), get64(b[32:])
 	h.PID, h.PPID, h.UID, h.GID = get32(b[40:]), get32(b[44:]), get32(b[48:]), get32(b[52:])
-	h.TickUS = get32(b[56:])
+	h.TickUS, h.Restore = get32(b[56:]), get32(b[60:])
 	copy(h.Seed[:], b[64:96])
 	return h.Magic == Magic && h.Version == Version
 }

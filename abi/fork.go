@@ -22,7 +22,6 @@ const (
 	OpKill   = 74 // A=process id of a member, B=signal, 0: only ask. ESRCH
 	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. Reply: two descriptors, the ends of a connection
 	OpShare  = 76 // A=bytes. Reply: a descriptor of so much shared memory
-	OpLast   = OpShare
 )
 
 // Descriptors beside the reply to OpFork, in this order.

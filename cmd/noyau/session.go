@@ -93,6 +93,8 @@ func (s *session) Members() any { return s.inst.Members() }
 
 func (s *session) Fork(ctx context.Context) (int, error) { return s.inst.Fork(ctx) }
 
+func (s *session) Snapshot(ctx context.Context, path string) error { return s.inst.Snapshot(ctx, path) }
+
 func (s *session) Pause(on bool) error { return s.inst.Pause(on) }
 
 func (s *session) Stop(timeout time.Duration) {

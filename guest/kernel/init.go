@@ -58,6 +58,30 @@ var forks []func(*host.Boot)
 // Other goroutines of the parent's run already. b has the new header and host name only.
 func OnFork(f func(b *host.Boot)) { forks = append(forks, f) }
 
+var restores []func()
+
+// OnRestore registers f to run in a pVM that was restored from a snapshot, on a
+// goroutine of its own, after the functions of OnFork.
+func OnRestore(f func()) { restores = append(restores, f) }
+
+// snapshot writes this pVM to a file.
+func snapshot() {
+	if !host.Snapshot() {
+		return
+	}
+	boot, e := host.ReloadBoot(abi.HandleBoot)
+	if e != 0 {
+		die("noyau: cannot read the boot block of a restored pVM\n")
+	}
+	startTime = Now()
+	for _, f := range forks {
+		f(boot)
+	}
+	for _, f := range restores {
+		f()
+	}
+}
+
 // Fork copies this pVM, perhaps since somebody outside has asked for it: the child's process id in the parent, 0 in the child.
 func Fork(asked bool) (uint32, linux.Errno) {
 	pid, e := host.Fork(asked)

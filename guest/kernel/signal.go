@@ -64,6 +64,8 @@ func event(m abi.Msg, _ []byte) {
 		}
 	case abi.EvFork:
 		rt.Spawn(func() { Fork(true) })
+	case abi.EvSnapshot:
+		rt.Spawn(snapshot)
 	case abi.EvWinsize:
 		winsize.Store(uint32(m.A)<<16 | uint32(m.B)&0xffff)
 		rt.Spawn(func() { Deliver(linux.SIGWINCH) })

@@ -46,6 +46,7 @@ func unwatch(handle int32, last bool)
 func setPD(s *Source, pd uintptr)
 func next() (*Source, uint32)
 func rand64() uint64
+func snapshot(handle uintptr) (bool, uintptr)
 func fork(h *[abi.ForkHandles]int32) uintptr
 
 func Boot() *abi.BootHeader
@@ -127,4 +128,10 @@ func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32) {
 		return false, uint32(-r)
 	}
 	return r == 0, 0
+}
+
+// Snapshot is described in rt.go.
+func Snapshot(handle int32) (restored bool, errno uint32) {
+	restored, e := snapshot(uintptr(handle))
+	return restored, uint32(e)
 }

@@ -6,6 +6,7 @@ import (
 
 	"noyau.dev/abi"
 	"noyau.dev/guest/host"
+	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 	"noyau.dev/guest/rt"
 )
@@ -212,6 +213,34 @@ func (h *hostSock) accept(l *listener) (*Socket, linux.Errno) {
 func (s *Socket) publish(backlog int) linux.Errno {
 	r, e := host.Request(abi.Msg{Op: abi.OpListen, A: abi.ProtoTCP, B: uint64(backlog)}, encode(&s.local))
 	return s.published(&r, e, stListen)
+}
+
+func init() { kernel.OnRestore(republish) }
+
+// republish gives the listeners of a restored pVM sockets of the host again. Those of
+// before stand for nothing.
+func republish() {
+	type old struct {
+		s *Socket
+		h *hostSock
+	}
+	var list []old
+	netMu.Lock()
+	for _, e := range tcpPorts.ports {
+		for s := e.head; s != nil; s = s.nextPort {
+			if h := s.host.Load(); h != nil && s.st.Load() == stListen {
+				s.host.Store(nil)
+				list = append(list, old{s, h})
+			}
+		}
+	}
+	netMu.Unlock()
+	for _, o := range list {
+		o.h.close()
+		if e := o.s.publish(o.s.l.backlog); e != 0 {
+			o.s.err.Store(uint32(e))
+		}
+	}
 }
 
 // publishUDP is publish for a UDP socket.

@@ -69,6 +69,7 @@ type Broker struct {
 	requests, connects atomic.Uint64
 	killedBy           atomic.Uint64
 	failOnce           sync.Once
+	snap               snapshot
 
 	births map[uint32]*Birth // children that may yet be forked; of the goroutine that serves
 	done   chan struct{}
@@ -196,7 +197,7 @@ func (b *Broker) handlePacket(p []byte, whole bool, fds []int) {
 
 // silent says whether a message makes sense without an answer.
 func silent(op uint16) bool {
-	return op == abi.OpDrop || op == abi.OpKilled || op == abi.OpSendTo || op == abi.OpForked
+	return op == abi.OpDrop || op == abi.OpKilled || op == abi.OpSendTo || op == abi.OpForked || op == abi.OpSnapshotted
 }
 
 func (b *Broker) run(r *request, op *op) {

@@ -18,6 +18,7 @@ type events struct {
 	rows, cols uint16
 	resized    bool
 	forks      int // wanted
+	snapshot   bool
 	sending    bool
 }
 
@@ -89,6 +90,10 @@ func (e *events) next() (abi.Msg, bool) {
 	if e.forks > 0 {
 		e.forks--
 		return abi.Msg{Op: abi.EvFork}, true
+	}
+	if e.snapshot {
+		e.snapshot = false
+		return abi.Msg{Op: abi.EvSnapshot}, true
 	}
 	e.sending = false
 	return abi.Msg{}, false

@@ -59,6 +59,9 @@ func init() {
 		abi.OpKill:   {do: doKill, waits: true},
 		abi.OpPair:   {do: doPair},
 		abi.OpShare:  {do: doShare},
+
+		abi.OpSnapshot:    {do: doSnapshot},
+		abi.OpSnapshotted: {do: doSnapshotted},
 	}
 }
 

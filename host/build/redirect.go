@@ -19,6 +19,7 @@ var hostCallSites = []string{
 	"runtime.noyauHostcall",
 	"runtime.noyauRaw",
 	"runtime.noyauNotHosted",
+	"runtime.noyauResume",
 	"runtime.sigreturn__sigaction",
 }
 

@@ -25,6 +25,7 @@ type Spec struct {
 	Tick    time.Duration
 	NetOut  bool // datagrams may be sent to any address without asking
 	Fork    bool
+	Restore bool // one of Handles is a snapshot
 	Options map[string]string
 	Timing  *Timing // nil: nobody asks
 }

@@ -52,6 +52,10 @@ type Config struct {
 	// included; up to 1: it may not fork.
 	Forks int
 
+	// Restore is the path of a snapshot that the pVM goes on from; see
+	// Instance.Snapshot. Memory and Forks are then those of the snapshot.
+	Restore string
+
 	Publish []Publish
 	Volumes []Volume
 	Net     policy.Net

@@ -11,15 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"noyau.dev/host/broker"
+	"noyau.dev/host/snapshot"
 )
 
 // An Instance is a pVM that was started. Its methods are safe for concurrent use.
 type Instance struct {
-	info    Info
-	stopSig unix.Signal
-	broker  *broker.Broker
-	proc    Process
-	family  *family // nil: it may not fork
+	info     Info
+	stopSig  unix.Signal
+	broker   *broker.Broker
+	proc     Process
+	family   *family // nil: it may not fork
+	describe snapshot.Meta
 
 	mu     sync.Mutex
 	why    string // reason of a kill of ours
@@ -33,9 +35,10 @@ type Instance struct {
 
 func newInstance(c *Config, isolation string, ports *broker.Ports) *Instance {
 	i := &Instance{
-		info:    Info{Name: c.Name, Isolation: isolation, Started: time.Now()},
-		stopSig: c.StopSignal,
-		done:    make(chan struct{}),
+		info:     Info{Name: c.Name, Isolation: isolation, Started: time.Now()},
+		stopSig:  c.StopSignal,
+		done:     make(chan struct{}),
+		describe: c.describe(),
 	}
 	bound := ports.Bound()
 	for _, p := range c.Publish {

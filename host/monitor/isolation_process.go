@@ -21,6 +21,7 @@ func (processBackend) Start(s *Spec) (Process, error) {
 			SendAnywhere: s.NetOut,
 			Clock:        process.ClockNeedsCall(),
 			Fork:         s.Fork,
+			Restore:      s.Restore,
 		},
 	})
 	if err != nil {

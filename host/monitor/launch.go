@@ -8,6 +8,7 @@ import (
 
 	"noyau.dev/abi"
 	"noyau.dev/host/broker"
+	"noyau.dev/host/snapshot"
 	"noyau.dev/host/volume"
 )
 
@@ -126,6 +127,30 @@ func (l *launch) extras(c *Config, boot *boot) error {
 		boot.add(abi.RecTraceTo, abi.Append32(nil, uint32(len(l.handles))))
 		l.give(guests)
 	}
+	if c.Restore != "" {
+		return l.snapshot(c.Restore, boot)
+	}
+	return nil
+}
+
+// snapshot gives what a restored pVM begins with.
+func (l *launch) snapshot(path string, boot *boot) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	boot.head.Restore = uint32(len(l.handles))
+	l.give(f)
+	m, err := snapshot.Check(f, l.image)
+	if err != nil {
+		return err
+	}
+	boot.head.Memory = m.Memory
+	dead, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	l.give(os.NewFile(uintptr(dead), "dead"))
 	return nil
 }
 

@@ -102,6 +102,9 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
+	if c.Restore != "" && c.Forks < 2 {
+		c.Forks = 2 // what a restored pVM needs is what a fork needs
+	}
 	isolation, be, err := backend(c.Isolation, c.Forks > 1)
 	if err != nil {
 		return nil, err
@@ -135,7 +138,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	proc, err := be.Start(&Spec{
 		Name: c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
 		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
-		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Options: c.Options, Timing: c.Timing,
+		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Restore: c.Restore != "", Options: c.Options, Timing: c.Timing,
 	})
 	if err != nil {
 		l.fail()

@@ -67,7 +67,7 @@ func bad(r *Rule, all []Cond) (list [][6]uint64) {
 }
 
 func TestFilterAgreesWithRules(t *testing.T) {
-	for _, allow := range []Allow{{}, {SendAnywhere: true}, {Clock: true}, {Fork: true}, {true, true, true}} {
+	for _, allow := range []Allow{{}, {SendAnywhere: true}, {Clock: true}, {Fork: true}, {Restore: true}, {true, true, true, true}} {
 		rules := append(ImageRules(allow), execRule(execSecret()))
 		ins, err := compile(rules)
 		if err != nil {
@@ -205,7 +205,7 @@ func extra(base []Rule) (list []Rule) {
 	for _, r := range base {
 		known[r.Nr] = true
 	}
-	for i, r := range ImageRules(Allow{true, true, true}) {
+	for i, r := range ImageRules(Allow{true, true, true, true}) {
 		if i == 0 || !known[r.Nr] {
 			list = append(list, r)
 		}

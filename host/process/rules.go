@@ -55,6 +55,14 @@ func ImageRules(a Allow) []Rule {
 		{abi.CallSigstack, "sigaltstack", nil, "the stack of these handlers, at start"},
 		{abi.CallExit, "exit_group", nil, "the end"},
 	}
+	if a.Restore {
+		for i := range rules {
+			if rules[i].Nr == abi.CallMap {
+				rules[i].Any = append(rules[i].Any, all(Equal(3, unix.MAP_PRIVATE|unix.MAP_FIXED), Between(0, abi.RegionBase, regionEnd),
+					Between(1, 0, 2*abi.RegionMax), Masked(2, ^uint64(readWrite), 0)))
+			}
+		}
+	}
 	if a.Clock {
 		rules = append(rules, Rule{abi.CallClock, "clock_gettime", [][]Cond{
 			all(Int(0, unix.CLOCK_REALTIME)), all(Int(0, unix.CLOCK_MONOTONIC)),

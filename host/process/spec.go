@@ -40,6 +40,7 @@ type Allow struct {
 	SendAnywhere bool // datagrams to addresses that the image chooses
 	Clock        bool // clock_gettime, where the vDSO cannot (see ClockNeedsCall)
 	Fork         bool // clone, and what a forked image does first; no pid namespace
+	Restore      bool // mmap of a snapshot's pages, privately
 }
 
 // Status is how a process ended.

@@ -28,6 +28,7 @@ import (
 //	GET  /v1/members                   the pVM and its forks
 //	POST /v1/fork                      a copy of it; answers its id
 //	POST /v1/pause {"on": true}
+//	POST /v1/snapshot {"path": "/…"}   answered when it is written
 
 // A Controller is what a monitor lets others do with its pVM. Info and Stats
 // return values for JSON. Stop returns when the entry says that the pVM ended.
@@ -43,6 +44,11 @@ type FamilyController interface {
 	Members() any
 	Fork(ctx context.Context) (int, error)
 	Pause(on bool) error
+	Snapshot(ctx context.Context, path string) error
+}
+
+type snapshotRequest struct {
+	Path string `json:"path"`
 }
 
 type forkReply struct {
@@ -204,6 +210,17 @@ func familyRoutes(mux *http.ServeMux, f FamilyController) {
 		}
 		reply(w, struct{}{}, err)
 	})
+	mux.HandleFunc("POST /v1/snapshot", func(w http.ResponseWriter, r *http.Request) {
+		var q snapshotRequest
+		err := take(r, &q)
+		if err == nil && !filepath.IsAbs(q.Path) {
+			err = fmt.Errorf("%q is not an absolute path", q.Path)
+		}
+		if err == nil {
+			err = f.Snapshot(r.Context(), q.Path)
+		}
+		reply(w, struct{}{}, err)
+	})
 }
 
 func take(r *http.Request, v any) error {
@@ -272,6 +289,11 @@ func (c *Client) Fork(ctx context.Context) (int, error) {
 // Pause stops the pVM and its forks, or lets them go on.
 func (c *Client) Pause(ctx context.Context, on bool) error {
 	return c.call(ctx, "POST", "pause", pauseRequest{on}, nil)
+}
+
+// Snapshot writes the pVM to the file at path.
+func (c *Client) Snapshot(ctx context.Context, path string) error {
+	return c.call(ctx, "POST", "snapshot", snapshotRequest{path}, nil)
 }
 
 // Stop sends the stop signal, waits up to timeout, kills, and returns when the

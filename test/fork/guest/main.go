@@ -24,7 +24,7 @@ import (
 var cases = map[string]func(args []string){
 	"loop": loop, "ids": ids, "random": random, "http": serve, "bomb": bomb, "deadlock": deadlock,
 	"goroutines": goroutines, "connection": connection, "signals": signals, "file": file,
-	"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "trip": trip,
+	"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "count": count, "trip": trip,
 }
 
 func main() {
@@ -395,4 +395,29 @@ func idle(args []string) {
 	}
 	fmt.Println("ready")
 	time.Sleep(time.Hour)
+}
+
+// count is a server with a state.
+func count([]string) {
+	l, err := net.Listen("tcp", ":80")
+	if err != nil {
+		die(err)
+	}
+	for range 10 << 10 {
+		ballast = append(ballast, make([]byte, 1024))
+	}
+	var n atomic.Int64
+	var ticks atomic.Int64
+	go func() {
+		for range time.Tick(time.Millisecond) {
+			ticks.Add(1)
+		}
+	}()
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		var b [8]byte
+		rand.Read(b[:])
+		fmt.Fprintf(w, "%d %x %d\n", n.Add(1), b, ticks.Load())
+	})
+	fmt.Println("serving")
+	die(http.Serve(l, nil))
 }

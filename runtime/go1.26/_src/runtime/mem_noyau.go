@@ -21,7 +21,8 @@ const (
 
 // noyauMem is the state of the region. Only the one thread uses it.
 var noyauMem struct {
-	heap  uintptr                    // the next heap arena
+	heap  uintptr // the next heap arena
+	size  uintptr
 	limit uintptr                    // end of what heap arenas may use (run -m)
 	meta  uintptr                    // metadata has been given out down to here
 	free  [64]struct{ p, n uintptr } // what sysFree gave back, to be used again
@@ -45,6 +46,7 @@ func noyauMemInit(memory uint64) {
 		noyauFatal("runtime: the host gave no memory region\n")
 	}
 	noyauMem.heap = noyauRegionBase
+	noyauMem.size = uintptr(size)
 	noyauMem.limit = noyauRegionBase + uintptr(limit)
 	noyauMem.meta = noyauRegionBase + uintptr(size)
 }

@@ -50,6 +50,9 @@ func noyauInit() {
 	}
 	clear(noyauBootBlock[:])
 	noyauMemInit(noyau.boot.Memory)
+	if h := noyau.boot.Restore; h != 0 {
+		noyauRestore(uintptr(h))
+	}
 }
 
 // noyauNotHosted ends an image that was not started by a monitor. Standard error is

@@ -26,6 +26,7 @@ var noyauForked bool
 
 //go:nosplit
 func noyauNote(handle uintptr) {
+	noyauOpened(handle)
 	if handle < noyauMaxHandles {
 		noyauOwn[handle/64] |= 1 << (handle % 64)
 		if handle >= noyauOwnTop {
@@ -38,6 +39,7 @@ func noyauNote(handle uintptr) {
 func noyauForget(handle uintptr) {
 	if handle < noyauMaxHandles {
 		noyauOwn[handle/64] &^= 1 << (handle % 64)
+		noyauOpen[handle/64] &^= 1 << (handle % 64)
 	}
 }
 
@@ -51,6 +53,11 @@ func noyauReceived(hdr uintptr) {
 		return
 	}
 	b, c := word(word(hdr+16)), word(hdr+32)
+	if n := word(c); n >= 20 && n <= word(hdr+40) && *(*uint32)(unsafe.Pointer(c + 12)) == 1 {
+		for i := uintptr(16); i < n; i += 4 {
+			noyauOpened(uintptr(*(*uint32)(unsafe.Pointer(c + i))))
+		}
+	}
 	op := *(*uint16)(unsafe.Pointer(b + 4))
 	if *(*uint32)(unsafe.Pointer(b)) != 0 && *(*uint32)(unsafe.Pointer(c + 12)) == 1 && // an answer; SCM_RIGHTS
 		(op == abi.OpConnect || op == abi.OpUDP && word(b+16) == 0) {

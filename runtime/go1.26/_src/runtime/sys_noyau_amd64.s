@@ -167,3 +167,39 @@ mono:
 	MOVQ	DX, 8(SI)
 	XORL	AX, AX
 	RET
+
+// func noyauSave(h *abi.SnapHeader) uintptr
+TEXT runtime·noyauSave<ABIInternal>(SB),NOSPLIT|NOFRAME,$0-8
+	LEAQ	8(SP), CX	// as after the return
+	MOVQ	CX, 24(AX)
+	MOVQ	BP, 32(AX)
+	MOVQ	0(SP), CX
+	MOVQ	CX, 40(AX)
+	XORL	AX, AX
+	RET
+
+// func noyauResume(handle, lo, n, off, sp, bp, pc uintptr)
+// It replaces the stack, so it keeps everything in registers.
+TEXT runtime·noyauResume(SB),NOSPLIT|NOFRAME,$0-56
+	MOVQ	handle+8(SP), DI
+	MOVQ	lo+16(SP), SI
+	MOVQ	n+24(SP), DX
+	MOVQ	off+32(SP), R10
+	MOVQ	sp+40(SP), R12
+	MOVQ	bp+48(SP), R13
+	MOVQ	pc+56(SP), R15
+	MOVQ	$17, AX		// pread64
+	SYSCALL
+	CMPQ	AX, DX
+	JNE	bad
+	MOVQ	R12, SP
+	MOVQ	R13, BP
+	LEAQ	runtime·g0(SB), R14
+	XORPS	X15, X15
+	MOVL	$1, AX
+	JMP	R15
+bad:
+	MOVL	$231, AX
+	MOVL	$125, DI
+	SYSCALL
+	INT	$3

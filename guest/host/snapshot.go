@@ -1,0 +1,29 @@
+package host
+
+import (
+	"noyau.dev/abi"
+	"noyau.dev/guest/linux"
+	"noyau.dev/guest/rt"
+)
+
+// Snapshot writes this pVM to the file that the monitor gives. restored is true when it
+// returns in a pVM that was made of the file.
+func Snapshot() (restored bool) {
+	r, e := Request(abi.Msg{Op: abi.OpSnapshot})
+	if e != 0 || r.FD < 0 {
+		return false
+	}
+	c := &control
+	c.mu.Lock()
+	restored, errno := rt.Snapshot(r.FD)
+	if restored {
+		interrupt()
+		c.mu.Unlock()
+		Close(r.FD) // what stands for it
+		return true
+	}
+	c.mu.Unlock()
+	Close(r.FD)
+	Post(abi.Msg{Op: abi.OpSnapshotted, B: uint64(linux.Errno(errno))})
+	return false
+}
