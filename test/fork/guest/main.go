@@ -24,7 +24,7 @@ import (
 var cases = map[string]func(args []string){
 	"loop": loop, "ids": ids, "random": random, "http": serve, "bomb": bomb, "deadlock": deadlock,
 	"goroutines": goroutines, "connection": connection, "signals": signals, "file": file,
-	"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "count": count, "trip": trip,
+	"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "count": count, "template": template, "trip": trip,
 }
 
 func main() {
@@ -420,4 +420,20 @@ func count([]string) {
 	})
 	fmt.Println("serving")
 	die(http.Serve(l, nil))
+}
+
+// template says so when it finds that it was restored: its id is another.
+func template(args []string) {
+	block := make([]byte, number(args[0])<<20)
+	for i := range block {
+		block[i] = byte(i)
+	}
+	first, _ := os.Hostname()
+	host := func() string { h, _ := os.Hostname(); return h }
+	fmt.Println("ready")
+	for host() == first && len(block) > 0 {
+		runtime.Gosched()
+	}
+	fmt.Println("restored")
+	time.Sleep(time.Hour)
 }
