@@ -93,7 +93,12 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 		discard()
 		return &exitCode{exitError, err}
 	}
-	c.Image, c.ImageFile = t.image.Path, t.image.File
+	// A detached monitor stands in another directory.
+	if c.Image, err = filepath.Abs(t.image.Path); err != nil {
+		discard()
+		return &exitCode{exitError, err}
+	}
+	c.ImageFile = t.image.File
 	c.Timing.Mark("image found and registered")
 	if f.forks < 0 && slices.Contains(t.image.Manifest.Bricks, image.BrickFork) {
 		c.Forks = monitor.DefaultForks
