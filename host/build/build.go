@@ -130,9 +130,14 @@ func goFlags(flags []string, goflags string) ([]string, error) {
 			out = append(out, f)
 		}
 	}
-	// The library OS goes without debug information: it would be a tenth of a small
-	// image. The user's own -gcflags come later and win.
-	out = append([]string{"-gcflags=internal/noyau/...=-dwarf=false"}, out...)
+	// What is patched or ours goes without debug information: no debugger reaches
+	// into a pVM, and it would be a fifth of a small image. Stack traces do not need
+	// it. The user's own -gcflags come later and win.
+	out = append([]string{
+		"-gcflags=internal/...=-dwarf=false",
+		"-gcflags=runtime=-dwarf=false",
+		"-gcflags=syscall=-dwarf=false",
+	}, out...)
 	return append(out, "-tags="+strings.ReplaceAll(tags, " ", ",")), nil
 }
 
