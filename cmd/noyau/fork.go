@@ -30,17 +30,9 @@ with --fork N, or use package pvm.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: pvmNames((*state.Entry).Alive),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := state.Open()
+			e, err := findRunning(args[0])
 			if err != nil {
 				return err
-			}
-			e, err := d.Find(args[0])
-			if err != nil {
-				return err
-			}
-			settle(e)
-			if !e.Alive() {
-				return notRunning(e)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), forkTime)
 			defer cancel()
@@ -66,9 +58,8 @@ func newPause(on bool) *cobra.Command {
 		ValidArgsFunction: pvmNames((*state.Entry).Alive),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return each(args, func(_ *state.Dir, e *state.Entry) error {
-				settle(e)
-				if !e.Alive() {
-					return notRunning(e)
+				if err := mustRun(e); err != nil {
+					return err
 				}
 				err := e.Control().Pause(cmd.Context(), on)
 				if errors.Is(err, state.ErrGone) {

@@ -178,6 +178,11 @@ func foreground(d *state.Dir, e *state.Entry, c monitor.Config) error {
 	if err != nil {
 		complain(err)
 	}
+	return ended(exit)
+}
+
+// ended says why a pVM ended and makes its exit code ours.
+func ended(exit monitor.Exit) error {
 	if exit.Reason != "" {
 		complain(errors.New(exit.Reason))
 	}

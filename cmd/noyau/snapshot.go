@@ -24,17 +24,9 @@ forks are not in the file.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: pvmNames((*state.Entry).Alive),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := state.Open()
+			e, err := findRunning(args[0])
 			if err != nil {
 				return err
-			}
-			e, err := d.Find(args[0])
-			if err != nil {
-				return err
-			}
-			settle(e)
-			if !e.Alive() {
-				return notRunning(e)
 			}
 			if out == "" {
 				out = e.Meta.Name + ".snap"

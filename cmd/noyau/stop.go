@@ -54,9 +54,8 @@ func newKill() *cobra.Command {
 				return err
 			}
 			return each(args, func(_ *state.Dir, e *state.Entry) error {
-				settle(e)
-				if !e.Alive() {
-					return notRunning(e)
+				if err := mustRun(e); err != nil {
+					return err
 				}
 				if sig == unix.SIGKILL {
 					return kill(e)
@@ -130,6 +129,28 @@ func newWait() *cobra.Command {
 func somePVMs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return &exitCode{exitError, fmt.Errorf("%q needs at least one PVM\nSee '%s --help'", cmd.CommandPath(), cmd.CommandPath())}
+	}
+	return nil
+}
+
+// findRunning is the pVM that ref names, which must be running.
+func findRunning(ref string) (*state.Entry, error) {
+	d, err := state.Open()
+	if err != nil {
+		return nil, err
+	}
+	e, err := d.Find(ref)
+	if err != nil {
+		return nil, err
+	}
+	return e, mustRun(e)
+}
+
+// mustRun waits for a pVM that is being started, and is an error if it does not run.
+func mustRun(e *state.Entry) error {
+	settle(e)
+	if !e.Alive() {
+		return notRunning(e)
 	}
 	return nil
 }

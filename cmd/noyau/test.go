@@ -95,13 +95,7 @@ func newTestExec() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if exit.Reason != "" {
-				complain(errors.New(exit.Reason))
-			}
-			if exit.Code != 0 {
-				return &exitCode{exit.Code, nil}
-			}
-			return nil
+			return ended(exit)
 		},
 	}
 }

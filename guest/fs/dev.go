@@ -106,18 +106,7 @@ func (f *genFile) Read(p []byte) (int, linux.Errno) {
 func (f *genFile) Lseek(off int64, whence int) (int64, linux.Errno) {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
-	switch whence {
-	case linux.SEEK_SET:
-	case linux.SEEK_CUR:
-		off += f.pos
-	default:
-		return 0, linux.EINVAL
-	}
-	if off < 0 {
-		return 0, linux.EINVAL
-	}
-	f.pos = off
-	return off, 0
+	return seekFrom(&f.pos, off, whence)
 }
 
 // system makes an entry that no user made: in /dev, /proc or at boot. Space is

@@ -23,18 +23,7 @@ func (f *dirFile) Pwrite([]byte, int64) (int, linux.Errno) { return 0, linux.EBA
 func (f *dirFile) Lseek(off int64, whence int) (int64, linux.Errno) {
 	f.t.mu.Lock()
 	defer f.t.mu.Unlock()
-	switch whence {
-	case linux.SEEK_SET:
-	case linux.SEEK_CUR:
-		off += f.pos
-	default:
-		return 0, linux.EINVAL
-	}
-	if off < 0 {
-		return 0, linux.EINVAL
-	}
-	f.pos = off
-	return off, 0
+	return seekFrom(&f.pos, off, whence)
 }
 
 func (f *dirFile) Getdents(p []byte) (int, linux.Errno) {
@@ -155,4 +144,21 @@ func (f *pathFile) Release() {
 	f.p.ino.opens--
 	f.t.unref(f.p.ino)
 	f.t.mu.Unlock()
+}
+
+// seekFrom is lseek for files without an end: from the start or from pos, which it
+// moves.
+func seekFrom(pos *int64, off int64, whence int) (int64, linux.Errno) {
+	switch whence {
+	case linux.SEEK_SET:
+	case linux.SEEK_CUR:
+		off += *pos
+	default:
+		return 0, linux.EINVAL
+	}
+	if off < 0 {
+		return 0, linux.EINVAL
+	}
+	*pos = off
+	return off, 0
 }

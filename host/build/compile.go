@@ -223,10 +223,7 @@ func finish(raw, img string, o Options) (image.Manifest, error) {
 		return image.Manifest{}, err
 	}
 	defer os.Remove(tmp)
-	if err := redirect(tmp); err != nil {
-		return image.Manifest{}, err
-	}
-	if _, err := image.Scan(tmp, hostCallSites); err != nil {
+	if err := account(tmp); err != nil {
 		return image.Manifest{}, err
 	}
 	m := image.New()

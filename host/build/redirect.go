@@ -31,18 +31,24 @@ var redirected = []string{
 	"golang.org/x/sys/unix.RawSyscallNoError",
 }
 
-// redirect overwrites the entry of each such function in the linked file with a
-// jump to the library OS's own, and its SYSCALL with a trap.
-func redirect(file string) error {
-	found, err := image.Scan(file, hostCallSites)
+// account refuses a linked file that holds SYSCALL instructions other than those of
+// hostCallSites, after it has sent the functions in redirected to the library OS.
+func account(file string) error {
+	_, err := image.Scan(file, hostCallSites)
 	var stray *image.ScanError
-	if err != nil && !errors.As(err, &stray) {
+	if !errors.As(err, &stray) {
 		return err
 	}
-	_ = found
-	if stray == nil {
-		return nil
+	if err := redirect(file, stray.Findings); err != nil {
+		return err
 	}
+	_, err = image.Scan(file, hostCallSites)
+	return err
+}
+
+// redirect overwrites the entry of each known function among the findings with a jump
+// to the library OS's own, and its SYSCALL with a trap.
+func redirect(file string, findings []image.Finding) error {
 	var target uint64
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
@@ -53,7 +59,7 @@ func redirect(file string) error {
 	if err != nil {
 		return err
 	}
-	for _, x := range stray.Findings {
+	for _, x := range findings {
 		if !known(x.Func) {
 			continue
 		}
