@@ -89,8 +89,4 @@ var (
 	PollOpen func(fd int32, pd PD) uint32
 	// PollClose detaches pd. The file may already be gone.
 	PollClose func(fd int32, pd PD)
-	// Write is the runtime's print and panic output to descriptors 1 and 2. It
-	// may be called on any stack and must not allocate or lock; it goes
-	// straight to the handle. (Inside an image the runtime has its own.)
-	Write func(fd int32, p []byte)
 )

@@ -42,7 +42,7 @@ func (t *Timer) Stop() bool     { return stopTimer(t.t) }
 func setHooks(open func(int32, uintptr) uint32, close func(int32, uintptr))
 func ready(pd uintptr, events uint32)
 func watch(handle int32, s *Source) uint32
-func unwatch(handle int32, last bool)
+func unwatch(handle int32)
 func setPD(s *Source, pd uintptr)
 func next() (*Source, uint32)
 func rand64() uint64
@@ -82,7 +82,7 @@ func Watch(handle int32, s *Source) int32 {
 	return int32(watch(handle, s))
 }
 
-func Unwatch(handle int32) { unwatch(handle, true) }
+func Unwatch(handle int32) { unwatch(handle) }
 
 func dispatch() {
 	for {

@@ -8,7 +8,6 @@ package runtime
 // anywhere but in netpoll.
 
 import (
-	"internal/runtime/atomic"
 	"unsafe"
 )
 
@@ -184,5 +183,3 @@ func semasleep(ns int64) int32 {
 }
 
 func semawakeup(mp *m) {}
-
-var _ atomic.Uint32

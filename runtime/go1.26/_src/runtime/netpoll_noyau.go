@@ -16,7 +16,6 @@ package runtime
 
 import (
 	"internal/noyau/abi"
-	"internal/runtime/atomic"
 	"internal/runtime/syscall/linux"
 	"unsafe"
 )
@@ -107,7 +106,7 @@ func noyau_watch(handle int32, s *noyauSource) uint32 {
 // it out of the host's poll, unless a fork has another descriptor of it.
 //
 //go:linkname noyau_unwatch internal/noyau/rt.unwatch
-func noyau_unwatch(handle int32, last bool) {
+func noyau_unwatch(handle int32) {
 	if int(handle) >= len(noyauPoll.sources) || noyauPoll.sources[handle] == nil {
 		return
 	}
@@ -123,7 +122,7 @@ func noyau_unwatch(handle int32, last bool) {
 		s.events = 0
 	}
 	noyauPoll.sources[handle] = nil
-	if !last || noyauForked {
+	if noyauForked {
 		var ev linux.EpollEvent
 		noyauHostcall(abi.CallWatch, abi.HandlePoll, linux.EPOLL_CTL_DEL, uintptr(handle), uintptr(noescape(unsafe.Pointer(&ev))), 0, 0)
 	}
@@ -140,7 +139,7 @@ func noyau_setPD(s *noyauSource, pd *pollDesc) {
 	}
 }
 
-// noyau_dispatch is the body of the library OS's dispatcher goroutine: it gives the
+// noyau_next is what the library OS's dispatcher goroutine loops over: it gives the
 // next source that has events for it, parking until there is one.
 //
 //go:linkname noyau_next internal/noyau/rt.next
@@ -224,5 +223,3 @@ func netpoll(delay int64) (gList, int32) {
 	}
 	return toRun, delta
 }
-
-var _ atomic.Uint32
