@@ -1,12 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
+
+	"noyau.dev/host/monitor"
 )
 
 // forkSource is the program that fork and the round trips are compared with.
@@ -18,41 +18,33 @@ func (b *Bench) fork() ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	beside := filepath.Join(b.dir, "fork-c")
-	if out, err := exec.CommandContext(b.ctx, "gcc", "-O2", "-o", beside, filepath.Join(b.root, forkSource)).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("gcc is needed for what fork is compared with: %w\n%s", err, out)
-	}
-	cli, err := b.noyau()
+	c, err := b.gcc(forkSource)
 	if err != nil {
 		return nil, err
 	}
-	samples := map[string][][]float64{}
-	var order []string
-	for range b.rounds {
-		for i, argv := range [][]string{{beside}, {cli, "run", "--isolation", "process", p.Image}} {
-			cmd := exec.CommandContext(b.ctx, argv[0], append(argv[1:], b.short("50", "10"))...)
-			cmd.Stderr = os.Stderr
-			out, err := cmd.Output()
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", argv[0], err)
-			}
-			for line := range strings.Lines(string(out)) {
-				what, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
-				v, err := strconv.ParseFloat(value, 64)
-				if err != nil {
-					return nil, fmt.Errorf("%s printed %q, want \"what: figure\"", argv[0], line)
-				}
-				if samples[what] == nil {
-					samples[what] = make([][]float64, 2)
-					order = append(order, what)
-				}
-				samples[what][i] = append(samples[what][i], v/1e3)
-			}
-		}
+	n := b.short("50", "10")
+	ways := []Way{{"C program", func() (string, error) { return b.command(c, n) }}}
+	return lines("µs", 1e3, b.rounds, append(ways, b.ways(p, b.families(monitor.DefaultForks), n)...))
+}
+
+// gcc compiles a C program of ours, once.
+func (b *Bench) gcc(source string) (string, error) {
+	file := filepath.Join(b.dir, filepath.Base(source)+".native")
+	out, err := exec.CommandContext(b.ctx, "gcc", "-O2", "-o", file, filepath.Join(b.root, source)).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("gcc is needed for %s, which is what others are compared with: %w\n%s", source, err, out)
 	}
-	var results []Result
-	for _, what := range order {
-		results = append(results, newResult(what, "µs", []string{"C program", "pVM process"}, samples[what]))
+	return file, nil
+}
+
+// command runs a program of this machine to its end and returns what it printed.
+func (b *Bench) command(name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(b.ctx, name, args...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", name, err, errs.Bytes())
 	}
-	return results, nil
+	return string(out), nil
 }

@@ -23,6 +23,7 @@ type Result struct {
 type Series struct {
 	Subject string    `json:"subject"`
 	Median  float64   `json:"median"`
+	P99     float64   `json:"p99"` // 99 of 100 samples are not larger
 	Min     float64   `json:"min"`
 	Max     float64   `json:"max"`
 	Ratio   float64   `json:"ratio"` // of the median to the first subject's; 0: none
@@ -41,6 +42,7 @@ func newResult(what, unit string, subjects []string, samples [][]float64, notes 
 			if len(sorted)%2 == 0 {
 				s.Median = (s.Median + sorted[len(sorted)/2-1]) / 2
 			}
+			s.P99 = sorted[(len(sorted)*99+99)/100-1]
 		}
 		if len(r.Series) > 0 && r.Series[0].Median != 0 {
 			s.Ratio = s.Median / r.Series[0].Median
@@ -62,9 +64,12 @@ func (r *Result) print(w io.Writer) {
 	fmt.Fprintln(w, ")")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, s := range r.Series {
-		spread, ratio := "", ""
+		spread, tail, ratio := "", "", ""
 		if len(s.Samples) > 1 {
 			spread = fmt.Sprintf("[%s … %s]", figure(s.Min), figure(s.Max))
+		}
+		if len(s.Samples) >= 20 { // of fewer it is hardly another than the largest
+			tail = "p99 " + figure(s.P99)
 		}
 		if s.Ratio != 0 {
 			ratio = fmt.Sprintf("×%.2f", s.Ratio)
@@ -73,7 +78,7 @@ func (r *Result) print(w io.Writer) {
 		if len(s.Samples) == 0 {
 			value = "none"
 		}
-		fmt.Fprintf(t, "%-28s\t%s\t%s\t%s\t\n", s.Subject, value, spread, ratio)
+		fmt.Fprintf(t, "%-28s\t%s\t%s\t%s\t%s\t\n", s.Subject, value, ratio, tail, spread)
 	}
 	t.Flush()
 	for _, note := range r.Notes {

@@ -20,9 +20,18 @@ func TestNewResult(t *testing.T) {
 	if s := r.Series[0].Samples; s[0] != 4 || s[3] != 2 {
 		t.Errorf("the samples were sorted: %v", s)
 	}
+	many := make([]float64, 200)
+	for i := range many {
+		many[i] = float64(200 - i)
+	}
+	tail := newResult("y", "ms", []string{"a"}, [][]float64{many})
+	if got := tail.Series[0].P99; got != 198 {
+		t.Errorf("the 99th percentile of 1 … 200 is %v, want 198", got)
+	}
 	var out strings.Builder
+	tail.print(&out)
 	r.print(&out)
-	for _, want := range []string{"x (ms, median of 4)", "×2.00", "[1 … 4]", "none"} {
+	for _, want := range []string{"x (ms, median of 4)", "×2.00", "[1 … 4]", "none", "p99 198"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("printed %q, which lacks %q", out.String(), want)
 		}

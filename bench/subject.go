@@ -24,6 +24,7 @@ type Subject struct {
 	Procs     int    // GOMAXPROCS of a native one; 0: the default
 	Isolation string // of a pVM, "" if it is a native process
 	CLI       bool   // through noyau run, else through the monitor's API in this process
+	Forks     int    // size of a pVM's family; 0: it may not fork
 }
 
 var (
@@ -38,6 +39,15 @@ func (b *Bench) beside(natives ...Subject) []Subject {
 		natives = append(natives, Subject{Name: "pVM " + i, Isolation: i})
 	}
 	return natives
+}
+
+// families lists the pVMs of this run, each of which may fork so often.
+func (b *Bench) families(forks int) []Subject {
+	list := b.beside()
+	for i := range list {
+		list[i].Forks = forks
+	}
+	return list
 }
 
 // byCommand lists pVMs that are started by noyau run.
@@ -66,7 +76,7 @@ func (s Subject) env() []string {
 
 // config is the configuration of a pVM.
 func (s Subject) config(p *Program, args ...string) monitor.Config {
-	return monitor.Config{Image: p.Image, Name: p.Name, Args: args, Isolation: s.Isolation}
+	return monitor.Config{Image: p.Image, Name: p.Name, Args: args, Isolation: s.Isolation, Forks: s.Forks}
 }
 
 // output runs a program to its end and returns what it printed.
