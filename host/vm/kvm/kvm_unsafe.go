@@ -6,7 +6,6 @@ package kvm
 
 import (
 	"fmt"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,13 +18,22 @@ type VM struct {
 	run           *run
 }
 
-// ioctl's argument may be the address of a Go variable: the directive keeps it
-// alive, and in place, during the call.
-//
-//go:uintptrescapes
-func ioctl(fd int, req, arg uintptr) (uintptr, unix.Errno) {
+// ioctl makes a request whose argument is the address of a variable, or nil. The Go
+// runtime is not told: in a forked runner there is no other thread that it could
+// hand anything to.
+func ioctl(fd int, req uintptr, arg unsafe.Pointer) (uintptr, unix.Errno) {
 	for {
-		r, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, arg)
+		r, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), req, uintptr(arg))
+		if e != unix.EINTR {
+			return r, e
+		}
+	}
+}
+
+// ioctlNumber is ioctl for an argument that is a number.
+func ioctlNumber(fd int, req, arg uintptr) (uintptr, unix.Errno) {
+	for {
+		r, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), req, arg)
 		if e != unix.EINTR {
 			return r, e
 		}
@@ -35,26 +43,26 @@ func ioctl(fd int, req, arg uintptr) (uintptr, unix.Errno) {
 // Create makes a VM and its vCPU through the descriptor dev of /dev/kvm. A VM
 // belongs to the address space that made it: no other process can run it.
 func Create(dev int) (*VM, error) {
-	if v, e := ioctl(dev, reqAPIVersion, 0); e != 0 || v != 12 {
+	if v, e := ioctl(dev, reqAPIVersion, nil); e != 0 || v != 12 {
 		return nil, fmt.Errorf("kvm: want interface version 12 of /dev/kvm, got %d (%v)", v, e)
 	}
 	for _, c := range []struct {
 		n    uintptr
 		name string
 	}{{3, "USER_MEMORY"}, {74, "SYNC_REGS"}, {136, "IMMEDIATE_EXIT"}, {55, "XSAVE"}, {56, "XCRS"}} {
-		if v, _ := ioctl(dev, reqCheckExtension, c.n); v == 0 {
+		if v, _ := ioctlNumber(dev, reqCheckExtension, c.n); v == 0 {
 			return nil, fmt.Errorf("kvm: this host's KVM lacks KVM_CAP_%s", c.name)
 		}
 	}
-	size, e := ioctl(dev, reqVCPUMapSize, 0)
+	size, e := ioctl(dev, reqVCPUMapSize, nil)
 	if e != 0 || size < unsafe.Sizeof(run{}) {
 		return nil, fmt.Errorf("kvm: size of the shared page: %d (%v)", size, e)
 	}
-	vm, e := ioctl(dev, reqCreateVM, 0)
+	vm, e := ioctl(dev, reqCreateVM, nil)
 	if e != 0 {
 		return nil, fmt.Errorf("kvm: create VM: %w", e)
 	}
-	vcpu, e := ioctl(int(vm), reqCreateVCPU, 0)
+	vcpu, e := ioctl(int(vm), reqCreateVCPU, nil)
 	if e != 0 {
 		unix.Close(int(vm))
 		return nil, fmt.Errorf("kvm: create vCPU: %w", e)
@@ -111,7 +119,7 @@ func (v *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
 		gpa, size   uint64
 		addr        uintptr
 	}{slot, 0, gpa, uint64(len(mem)), uintptr(unsafe.Pointer(unsafe.SliceData(mem)))}
-	if _, e := ioctl(v.vm, reqSetMemory, uintptr(unsafe.Pointer(&r))); e != 0 {
+	if _, e := ioctl(v.vm, reqSetMemory, unsafe.Pointer(&r)); e != 0 {
 		return fmt.Errorf("kvm: memory slot %d at %#x, %d bytes: %w", slot, gpa, len(mem), e)
 	}
 	return nil
@@ -127,7 +135,7 @@ func SupportedCPUID(dev int) ([]CPUIDEntry, error) {
 		e    [256]CPUIDEntry
 	}
 	b.n = uint32(len(b.e))
-	if _, e := ioctl(dev, reqSupportedCPUID, uintptr(unsafe.Pointer(&b))); e != 0 {
+	if _, e := ioctl(dev, reqSupportedCPUID, unsafe.Pointer(&b)); e != 0 {
 		return nil, fmt.Errorf("kvm: supported CPUID: %w", e)
 	}
 	return append([]CPUIDEntry(nil), b.e[:b.n]...), nil
@@ -140,7 +148,7 @@ func (v *VM) SetCPUID(list []CPUIDEntry) error {
 		e    [256]CPUIDEntry
 	}
 	b.n = uint32(copy(b.e[:], list))
-	if _, e := ioctl(v.vcpu, reqSetCPUID, uintptr(unsafe.Pointer(&b))); e != 0 {
+	if _, e := ioctl(v.vcpu, reqSetCPUID, unsafe.Pointer(&b)); e != 0 {
 		return fmt.Errorf("kvm: set CPUID (%d entries): %w", b.n, e)
 	}
 	return nil
@@ -157,7 +165,7 @@ func (v *VM) SetXCR0(mask uint64) error {
 		_ [16]uint64
 	}
 	x.n, x.e[0].value = 1, mask
-	if _, e := ioctl(v.vcpu, reqSetXCRs, uintptr(unsafe.Pointer(&x))); e != 0 {
+	if _, e := ioctl(v.vcpu, reqSetXCRs, unsafe.Pointer(&x)); e != 0 {
 		return fmt.Errorf("kvm: set XCR0 to %#x: %w", mask, e)
 	}
 	return nil
@@ -165,7 +173,7 @@ func (v *VM) SetXCR0(mask uint64) error {
 
 // Sregs reads the system registers.
 func (v *VM) Sregs(s *Sregs) error {
-	if _, e := ioctl(v.vcpu, reqGetSregs, uintptr(unsafe.Pointer(s))); e != 0 {
+	if _, e := ioctl(v.vcpu, reqGetSregs, unsafe.Pointer(s)); e != 0 {
 		return fmt.Errorf("kvm: get system registers: %w", e)
 	}
 	return nil
@@ -182,7 +190,7 @@ func (v *VM) XSave(x *XSave) error {
 	if v.vcpu < 0 {
 		return nil
 	}
-	if _, e := ioctl(v.vcpu, reqGetXSave, uintptr(unsafe.Pointer(x))); e != 0 {
+	if _, e := ioctl(v.vcpu, reqGetXSave, unsafe.Pointer(x)); e != 0 {
 		return fmt.Errorf("kvm: get extended state: %w", e)
 	}
 	return nil
@@ -193,7 +201,7 @@ func (v *VM) SetXSave(x *XSave) error {
 	if v.vcpu < 0 {
 		return nil
 	}
-	if _, e := ioctl(v.vcpu, reqSetXSave, uintptr(unsafe.Pointer(x))); e != 0 {
+	if _, e := ioctl(v.vcpu, reqSetXSave, unsafe.Pointer(x)); e != 0 {
 		return fmt.Errorf("kvm: set extended state: %w", e)
 	}
 	return nil
@@ -208,7 +216,7 @@ type msrs struct {
 // MSR reads a model specific register of the guest.
 func (v *VM) MSR(index uint32) (uint64, error) {
 	m := msrs{n: 1, index: index}
-	if n, e := ioctl(v.vcpu, reqGetMSRs, uintptr(unsafe.Pointer(&m))); e != 0 || n != 1 {
+	if n, e := ioctl(v.vcpu, reqGetMSRs, unsafe.Pointer(&m)); e != 0 || n != 1 {
 		return 0, fmt.Errorf("kvm: get MSR %#x: %v", index, e)
 	}
 	return m.value, nil
@@ -217,29 +225,29 @@ func (v *VM) MSR(index uint32) (uint64, error) {
 // SetMSR sets a model specific register of the guest.
 func (v *VM) SetMSR(index uint32, value uint64) error {
 	m := msrs{n: 1, index: index, value: value}
-	if n, e := ioctl(v.vcpu, reqSetMSRs, uintptr(unsafe.Pointer(&m))); e != 0 || n != 1 {
+	if n, e := ioctl(v.vcpu, reqSetMSRs, unsafe.Pointer(&m)); e != 0 || n != 1 {
 		return fmt.Errorf("kvm: set MSR %#x: %v", index, e)
 	}
 	return nil
 }
 
+var noOffset uint64
+
 // ClearTSCOffset makes the guest's time stamp counter equal to the host's. It
 // reports false where KVM cannot (before Linux 5.16).
 func (v *VM) ClearTSCOffset() bool {
-	zero := new(uint64)
 	a := struct {
 		flags, group uint32
 		attr         uint64
 		addr         uintptr
-	}{addr: uintptr(unsafe.Pointer(zero))}
-	_, e := ioctl(v.vcpu, reqSetAttr, uintptr(unsafe.Pointer(&a)))
-	runtime.KeepAlive(zero)
+	}{addr: uintptr(unsafe.Pointer(&noOffset))}
+	_, e := ioctl(v.vcpu, reqSetAttr, unsafe.Pointer(&a))
 	return e == 0
 }
 
 // TSCKHz is the frequency of the guest's time stamp counter; 0 if unknown.
 func (v *VM) TSCKHz() uint64 {
-	n, e := ioctl(v.vcpu, reqTSCKHz, 0)
+	n, e := ioctl(v.vcpu, reqTSCKHz, nil)
 	if e != 0 {
 		return 0
 	}
@@ -257,7 +265,7 @@ func (v *VM) Changed() { v.run.dirtyRegs |= syncRegs }
 // do, without running the guest any further.
 func (v *VM) Finish() {
 	v.run.immediateExit = 1
-	unix.Syscall(unix.SYS_IOCTL, uintptr(v.vcpu), reqRun, 0)
+	unix.RawSyscall(unix.SYS_IOCTL, uintptr(v.vcpu), reqRun, 0)
 	v.run.immediateExit = 0
 }
 

@@ -60,6 +60,15 @@ func mapFile(mem []byte, o uint64, fd int, s Segment) error {
 	return nil
 }
 
+// madvise does not tell the Go runtime: see package runner, fork.go.
+func madvise(b []byte, advice int) unix.Errno {
+	if len(b) == 0 {
+		return 0
+	}
+	_, _, e := unix.RawSyscall(unix.SYS_MADVISE, ptr(b), uintptr(len(b)), uintptr(advice))
+	return e
+}
+
 func ptr(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
 // populate makes the host's page table entries of mem now, which takes far less
@@ -70,5 +79,5 @@ func populate(mem []byte, write bool) {
 	if write {
 		advice = unix.MADV_POPULATE_WRITE
 	}
-	unix.Madvise(mem, advice)
+	madvise(mem, advice)
 }

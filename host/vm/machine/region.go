@@ -83,7 +83,7 @@ func (m *Memory) MapRegion(a Addr, n uint64, write bool) unix.Errno {
 		return unix.ENOMEM
 	}
 	if lo, hi := max(o, g.lo), min(o+n, g.hi); lo < hi {
-		if err := unix.Madvise(g.mem[lo:hi], unix.MADV_DONTNEED); err != nil {
+		if madvise(g.mem[lo:hi], unix.MADV_DONTNEED) != 0 {
 			return unix.ENOMEM
 		}
 	}

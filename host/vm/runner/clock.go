@@ -32,7 +32,7 @@ const clockAge = 1e9 // ns
 
 func gettime(id int32) int64 {
 	var t unix.Timespec
-	unix.ClockGettime(id, &t)
+	clockGettime(uintptr(id), &t)
 	return t.Nano()
 }
 

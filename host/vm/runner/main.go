@@ -24,7 +24,7 @@ func Main() {
 	r, err := begun(os.Environ())
 	if err != nil {
 		say(err.Error())
-		unix.Exit(125)
+		exit(125)
 	}
 	r.Timing.Begin = begin
 	r.Timing.publish(r.page)
@@ -100,12 +100,17 @@ func (r *Runner) finish(end End) {
 	if end.Signal != 0 {
 		var b [abi.MsgSize]byte
 		(&abi.Msg{Op: abi.OpKilled, A: uint64(end.Signal)}).Put(b[:])
-		unix.SendmsgN(abi.HandleControl, b[:], nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		send(abi.HandleControl, b[:])
 	}
-	unix.Exit(end.Code)
+	exit(end.Code)
 }
+
+var line [4096]byte
 
 // say writes a line to the guest's standard error.
 func say(s string) {
-	unix.Write(abi.HandleStderr, []byte("noyau: vm: "+strings.TrimPrefix(s, "vm: ")+"\n"))
+	b := append(line[:0], "noyau: vm: "...)
+	b = append(b, strings.TrimPrefix(s, "vm: ")...)
+	b = append(b[:min(len(b), len(line)-1)], '\n')
+	write(abi.HandleStderr, b)
 }

@@ -29,6 +29,34 @@ func blocking(nr, a1, a2, a3, a4, a5, a6 uintptr) uint64 {
 	return uint64(v)
 }
 
+// clockGettime is clock_gettime(2). Most functions of x/sys tell the Go runtime of
+// their call, which a forked runner must not do: see fork.go.
+func clockGettime(id uintptr, t *unix.Timespec) unix.Errno {
+	_, _, e := unix.RawSyscall(unix.SYS_CLOCK_GETTIME, id, uintptr(unsafe.Pointer(t)), 0)
+	return e
+}
+
+func write(handle uintptr, b []byte) {
+	unix.RawSyscall(unix.SYS_WRITE, handle, addr(b), uintptr(len(b)))
+}
+
+// send sends a message of the runner's own, if there is room.
+func send(handle uintptr, b []byte) {
+	unix.RawSyscall6(unix.SYS_SENDTO, handle, addr(b), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+}
+
+func exit(code int) {
+	for {
+		unix.RawSyscall(unix.SYS_EXIT_GROUP, uintptr(code), 0, 0)
+	}
+}
+
+// nanosleep sleeps for at most ns.
+func nanosleep(ns int64) {
+	t := unix.NsecToTimespec(ns)
+	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
+}
+
 // addr is where b lies in the runner; b is guest memory.
 func addr(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 

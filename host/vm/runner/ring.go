@@ -165,7 +165,7 @@ func (g *ring) reap() {
 func (g *ring) drain() {
 	g.flush()
 	for n := 0; g.blocked && n < 500; n++ {
-		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
+		nanosleep(1e6)
 		g.flush()
 	}
 }
