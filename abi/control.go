@@ -70,9 +70,10 @@ const (
 
 // Events: messages of the monitor's own accord (ID 0).
 const (
-	EvSignal  = 1 // deliver signal A to the app, as the kernel would to a process
-	EvWinsize = 2 // A=rows, B=columns; followed by SIGWINCH semantics
-	EvFork    = 3 // fork, by OpFork with A=1: somebody outside wants a copy
+	EvSignal   = 1 // deliver signal A to the app, as the kernel would to a process
+	EvWinsize  = 2 // A=rows, B=columns; followed by SIGWINCH semantics
+	EvFork     = 3 // fork, by OpFork with A=1: somebody outside wants a copy
+	EvGiveBack = 5 // the family needs the place of the child that was prepared by OpForked with C=1: give it back by OpForked with B=EAGAIN
 )
 
 // Protocols of OpListen and OpConnect.

@@ -16,7 +16,7 @@ const (
 // Requests of a family.
 const (
 	OpFork   = 70 // A=1: after EvFork. Reply: A=process id of the child, descriptors Fork…; EAGAIN: the family has its limit; ENOSYS: not possible here
-	OpForked = 71 // the guest forks now: child A has the handles of this moment; or, with B not 0, it could not. No reply
+	OpForked = 71 // the guest forks now: child A has the handles of this moment; or, with B not 0, it could not or will not. No reply, unless C=1: then that to an OpFork for the next child, given ahead of need
 	OpHello  = 72 // the first message on a child's channel. No reply
 	OpWait   = 73 // A=process id of a child, 0: any; B=1: do not wait. Reply: A=process id, 0: none yet, B=wait status as wait4(2) has it. ECHILD
 	OpKill   = 74 // A=process id of a member, B=signal, 0: only ask. ESRCH

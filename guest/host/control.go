@@ -27,9 +27,9 @@ var OnGone func()
 // maxBad bounds what is dropped: malformed messages, and replies to nothing.
 const maxBad = 256
 
-// The control channel. mu guards everything but in and pkt, which belong to
-// drain.
-var control struct {
+// A channel is the control channel. mu guards everything but in and inPkt, which belong
+// to drain.
+type channel struct {
 	mu      sync.Mutex
 	room    sync.Cond // the socket may take messages again, or a slot is free
 	pending map[uint32]*pending
@@ -38,6 +38,7 @@ var control struct {
 	outPkt  packet
 	bad     int
 	gone    bool
+	copies  int // how many times this memory was copied into another pVM
 
 	handle int32
 	source rt.Source
@@ -45,6 +46,8 @@ var control struct {
 	in     []byte
 	inPkt  packet
 }
+
+var control channel
 
 type pending struct {
 	done  chan struct{}
@@ -91,10 +94,7 @@ func RequestWith(m abi.Msg, fd int32, payload ...[]byte) (Reply, linux.Errno) {
 	for len(c.pending) >= abi.MaxPending && !c.gone {
 		c.room.Wait()
 	}
-	for c.lastID++; c.lastID == 0 || c.pending[c.lastID] != nil; {
-		c.lastID++
-	}
-	m.ID = c.lastID
+	m.ID = c.newID()
 	p.op = m.Op
 	c.pending[m.ID] = p
 	if e := send(&m, fd, payload); e != 0 {
@@ -111,6 +111,14 @@ func RequestWith(m abi.Msg, fd int32, payload ...[]byte) (Reply, linux.Errno) {
 	p.reply = Reply{}
 	pendings.Put(p)
 	return r, e
+}
+
+// newID is an id that no request under way has. mu is held.
+func (c *channel) newID() uint32 {
+	for c.lastID++; c.lastID == 0 || c.pending[c.lastID] != nil; {
+		c.lastID++
+	}
+	return c.lastID
 }
 
 // Post sends a message that has no reply (OpDrop, OpKilled).
@@ -224,6 +232,10 @@ func receive(b []byte, fds *rights) bool {
 	}
 	delete(c.pending, m.ID)
 	c.mu.Unlock()
+	if p.op == abi.OpForked {
+		keepAhead(&m, fds)
+		return true
+	}
 	p.reply = Reply{Msg: m, FD: fds.one(), more: *fds}
 	if len(payload) > 0 {
 		p.reply.Payload = append([]byte(nil), payload...)

@@ -6,6 +6,16 @@ import (
 	"noyau.dev/guest/rt"
 )
 
+// ahead is a child that the monitor has prepared at the fork before this one, so that
+// this one need not ask and wait. control.mu guards it.
+var ahead struct {
+	pid    uint32 // its process id; 0: there is none
+	give   rights
+	asked  bool // the monitor will send one
+	unsent bool // it wants that one back
+	forks  int  // a pVM that forks once needs none
+}
+
 // Fork copies this pVM. In the parent it returns the child's process id, in the child
 // 0. asked says that somebody outside wants it.
 //
@@ -16,42 +26,118 @@ func Fork(asked bool) (pid uint32, errno linux.Errno) {
 	if rt.Boot().Flags&abi.BootFork == 0 {
 		return 0, linux.EPERM
 	}
-	m := abi.Msg{Op: abi.OpFork}
-	if asked {
-		m.A = 1
-	}
-	r, errno := Request(m)
-	if errno != 0 {
-		r.more.close()
-		return 0, errno
-	}
-	if r.more.n != abi.ForkHandles {
-		r.more.close()
-		return 0, linux.EIO
-	}
 	c := &control
 	c.mu.Lock()
-	if errno = send(&abi.Msg{Op: abi.OpForked, A: r.A}, -1, nil); errno == 0 {
+	copies := c.copies
+	var give rights
+	if pid = ahead.pid; pid != 0 && !asked {
+		give, ahead.pid = ahead.give, 0
+	} else {
+		c.mu.Unlock()
+		if pid, give, errno = conceive(asked); errno != 0 {
+			return 0, errno
+		}
+		c.mu.Lock()
+	}
+	if c.copies == copies {
+		m := abi.Msg{Op: abi.OpForked, A: uint64(pid)}
+		if ahead.forks++; ahead.forks > 1 && !asked {
+			askAhead(&m)
+		}
+		errno = send(&m, -1, nil)
+	}
+	if c.copies != copies {
+		// Another goroutine has forked meanwhile, and this is the copy: what came was
+		// its parent's.
+		c.mu.Unlock()
+		give.close()
+		return 0, linux.EINTR
+	}
+	if errno == 0 {
 		var child bool
 		var e uint32
-		child, e = rt.Fork(&r.more.fd)
+		child, e = rt.Fork(&give.fd)
 		if child {
 			interrupt()
 			c.mu.Unlock()
 			return 0, 0
 		}
 		if errno = linux.Errno(e); errno != 0 {
-			send(&abi.Msg{Op: abi.OpForked, A: r.A, B: uint64(e)}, -1, nil)
+			send(&abi.Msg{Op: abi.OpForked, A: uint64(pid), B: uint64(e)}, -1, nil)
 		}
 	}
 	c.mu.Unlock()
-	r.more.close()
-	return uint32(r.A), errno
+	give.close()
+	return pid, errno
+}
+
+// conceive asks the monitor for what a child starts with.
+func conceive(asked bool) (pid uint32, give rights, errno linux.Errno) {
+	m := abi.Msg{Op: abi.OpFork}
+	if asked {
+		m.A = 1
+	}
+	r, errno := Request(m)
+	if errno == 0 && r.more.n != abi.ForkHandles {
+		errno = linux.EIO
+	}
+	if errno != 0 {
+		r.more.close()
+	}
+	return uint32(r.A), r.more, errno
+}
+
+// askAhead makes m, an OpForked, ask for the next child too. mu is held.
+func askAhead(m *abi.Msg) {
+	c := &control
+	if ahead.asked || ahead.pid != 0 || len(c.pending) >= abi.MaxPending {
+		return
+	}
+	m.ID, m.C = c.newID(), 1
+	c.pending[m.ID] = &pending{op: abi.OpForked, done: make(chan struct{}, 1)}
+	ahead.asked = true
+}
+
+// keepAhead takes the answer to what askAhead asked.
+func keepAhead(m *abi.Msg, give *rights) {
+	control.mu.Lock()
+	defer control.mu.Unlock()
+	ahead.asked = false
+	if m.Errno != 0 || give.n != abi.ForkHandles {
+		give.close()
+		return
+	}
+	ahead.pid, ahead.give = uint32(m.A), *give
+	if ahead.unsent {
+		rt.Spawn(GiveBack) // which may have to wait for this goroutine
+	}
+}
+
+// GiveBack lets go of the child that was prepared ahead, as the family needs its place.
+func GiveBack() {
+	control.mu.Lock()
+	defer control.mu.Unlock()
+	ahead.unsent = ahead.asked
+	if ahead.pid != 0 {
+		send(&abi.Msg{Op: abi.OpForked, A: uint64(ahead.pid), B: uint64(linux.EAGAIN)}, -1, nil)
+		dropAhead()
+	}
+}
+
+// dropAhead closes what the child would have had. mu is held.
+func dropAhead() {
+	if ahead.pid != 0 {
+		ahead.pid = 0
+		ahead.give.close()
+	}
 }
 
 // interrupt ends the requests that were under way in the parent. mu is held.
 func interrupt() {
 	c := &control
+	c.copies++
+	dropAhead() // its parent's
+	ahead.asked, ahead.unsent, ahead.forks = false, false, 0
 	for id, p := range c.pending {
 		delete(c.pending, id)
 		p.reply, p.errno = Reply{FD: -1}, linux.EINTR

@@ -52,11 +52,12 @@ var inits []func(*host.Boot)
 // it from their package init functions.
 func OnInit(f func(*host.Boot)) { inits = append(inits, f) }
 
-var forks []func(*host.Boot)
+var forks []func()
 
 // OnFork registers f to run in a pVM that was forked, before Fork returns there.
-// Other goroutines of the parent's run already. b has the new header and host name only.
-func OnFork(f func(b *host.Boot)) { forks = append(forks, f) }
+// Other goroutines of the parent's run already, rt.Boot has the new header. It is on the
+// path of every fork: what can wait until somebody asks should (see host.ReloadBoot).
+func OnFork(f func()) { forks = append(forks, f) }
 
 var restores []func()
 
@@ -69,13 +70,9 @@ func snapshot() {
 	if !host.Snapshot() {
 		return
 	}
-	boot, e := host.ReloadBoot(abi.HandleBoot)
-	if e != 0 {
-		die("noyau: cannot read the boot block of a restored pVM\n")
-	}
 	startTime = Now()
 	for _, f := range forks {
-		f(boot)
+		f()
 	}
 	for _, f := range restores {
 		f()
@@ -88,13 +85,9 @@ func Fork(asked bool) (uint32, linux.Errno) {
 	if e != 0 || pid != 0 {
 		return pid, e
 	}
-	boot, e := host.ReloadBoot(abi.HandleBoot)
-	if e != 0 {
-		die("noyau: cannot read the boot block of a forked pVM\n")
-	}
 	startTime = Now()
 	for _, f := range forks {
-		f(boot)
+		f()
 	}
 	return 0, 0
 }

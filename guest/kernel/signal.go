@@ -64,6 +64,8 @@ func event(m abi.Msg, _ []byte) {
 		}
 	case abi.EvFork:
 		rt.Spawn(func() { Fork(true) })
+	case abi.EvGiveBack:
+		rt.Spawn(host.GiveBack)
 	case abi.EvSnapshot:
 		rt.Spawn(snapshot)
 	case abi.EvWinsize:

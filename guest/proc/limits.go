@@ -102,11 +102,11 @@ func uname(a kernel.Args) (uintptr, linux.Errno) {
 	}
 	*p = linux.Utsname{}
 	copy(p.Sysname[:64], "Linux")
-	copy(p.Nodename[:64], hostname.name)
+	copy(p.Nodename[:64], nodename())
 	copy(p.Release[:64], Release)
 	copy(p.Version[:64], "#1 Noyau")
 	copy(p.Machine[:64], "x86_64")
-	copy(p.Domainname[:64], hostname.domain)
+	copy(p.Domainname[:64], domainname)
 	return 0, 0
 }
 

@@ -4,6 +4,10 @@
 package proc
 
 import (
+	"sync"
+	"sync/atomic"
+
+	"noyau.dev/abi"
 	"noyau.dev/guest/host"
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
@@ -11,13 +15,31 @@ import (
 
 func init() {
 	kernel.OnInit(setup)
-	kernel.OnFork(func(b *host.Boot) { hostname.name = b.Hostname })
+	kernel.OnFork(func() { node.stale.Store(true) })
 }
 
-var hostname struct{ name, domain string }
+const domainname = "(none)"
+
+// node is the host name. A fork has a new one, which is read when somebody asks.
+var node struct {
+	mu    sync.Mutex
+	name  string
+	stale atomic.Bool
+}
+
+func nodename() string {
+	node.mu.Lock()
+	defer node.mu.Unlock()
+	if node.stale.Swap(false) {
+		if b, e := host.ReloadBoot(abi.HandleBoot); e == 0 {
+			node.name = b.Hostname
+		}
+	}
+	return node.name
+}
 
 func setup(b *host.Boot) {
-	hostname.name, hostname.domain = b.Hostname, "(none)"
+	node.name = b.Hostname
 	setupLimits(b)
 }
 

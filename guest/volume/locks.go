@@ -5,7 +5,6 @@ import (
 
 	"noyau.dev/abi"
 	"noyau.dev/guest/fs"
-	"noyau.dev/guest/host"
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 )
@@ -23,7 +22,7 @@ var posix struct {
 
 func init() {
 	// A child does not inherit POSIX locks.
-	kernel.OnFork(func(*host.Boot) {
+	kernel.OnFork(func() {
 		posix.mu.Lock()
 		posix.holders = nil
 		posix.mu.Unlock()

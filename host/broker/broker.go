@@ -71,7 +71,7 @@ type Broker struct {
 	failOnce           sync.Once
 	snap               snapshot
 
-	births map[uint32]*Birth // children that may yet be forked; of the goroutine that serves
+	births births
 	done   chan struct{}
 }
 
@@ -108,7 +108,7 @@ func (b *Broker) Serve() {
 	b.cancel()
 	b.c.Control.Close()
 	b.work.Wait()
-	for pid := range b.births {
+	for pid := range b.births.m {
 		b.born(pid) // killed while it forked: the child may live
 	}
 	b.table.closeAll()

@@ -19,6 +19,7 @@ type events struct {
 	resized    bool
 	forks      int // wanted
 	snapshot   bool
+	giveBack   bool
 	sending    bool
 }
 
@@ -90,6 +91,10 @@ func (e *events) next() (abi.Msg, bool) {
 	if e.forks > 0 {
 		e.forks--
 		return abi.Msg{Op: abi.EvFork}, true
+	}
+	if e.giveBack {
+		e.giveBack = false
+		return abi.Msg{Op: abi.EvGiveBack}, true
 	}
 	if e.snapshot {
 		e.snapshot = false

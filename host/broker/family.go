@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -12,8 +13,12 @@ import (
 // concurrent use.
 type Family interface {
 	// Fork prepares a child of this member. EAGAIN: the family is as large as it may be.
-	// asked: the guest was told to, by Broker.Fork.
-	Fork(asked bool) (*Birth, error)
+	// asked: the guest was told to, by Broker.Fork. ahead: it may be long until the guest
+	// forks, if it ever does.
+	Fork(asked, ahead bool) (*Birth, error)
+	// Room waits for a place in a family that is only full as children were prepared
+	// ahead. EAGAIN: it is full without them, or they are not given back.
+	Room(ctx context.Context) error
 	// Unborn is told that the guest could not fork the child that was prepared.
 	Unborn(pid uint32)
 	// Wait waits for the end of a child, any child if pid is 0, if hang is set. A pid
@@ -37,43 +42,88 @@ type Birth struct {
 // maxBirths bounds the children of one pVM that are prepared and not forked.
 const maxBirths = 16
 
-func doFork(r *request) (reply, error) {
-	b := r.b
+// births are the children of a pVM that may yet be forked.
+type births struct {
+	mu sync.Mutex
+	m  map[uint32]*Birth
+	n  int // being prepared
+}
+
+// prepare makes a Birth and notes it.
+func (b *Broker) prepare(asked, ahead bool) (reply, error) {
 	if b.c.Family == nil {
 		return reply{}, unix.EPERM
 	}
-	if len(b.births) >= maxBirths {
-		return reply{}, unix.EAGAIN
+	l := &b.births
+	l.mu.Lock()
+	full := len(l.m)+l.n >= maxBirths
+	l.n++
+	l.mu.Unlock()
+	var birth *Birth
+	err := error(unix.EAGAIN)
+	if !full {
+		birth, err = b.c.Family.Fork(asked, ahead)
 	}
-	birth, err := b.c.Family.Fork(r.msg.A == 1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n--
 	if err != nil {
 		return reply{}, err
 	}
-	if b.births == nil {
-		b.births = make(map[uint32]*Birth)
+	if l.m == nil {
+		l.m = make(map[uint32]*Birth)
 	}
-	b.births[birth.PID] = birth
+	l.m[birth.PID] = birth
 	return reply{a: uint64(birth.PID), gives: birth.Give[:], free: birth.Sent}, nil
+}
+
+func doFork(r *request) (reply, error) {
+	rep, err := r.b.prepare(r.msg.A == 1, false)
+	if err == unix.EAGAIN {
+		err = errLater
+	}
+	return rep, err
+}
+
+func waitFork(r *request) (reply, error) {
+	if err := r.b.c.Family.Room(r.ctx); err != nil {
+		return reply{}, err
+	}
+	return r.b.prepare(r.msg.A == 1, false)
 }
 
 // doForked is told right before the guest forks.
 func doForked(r *request) (reply, error) {
-	if pid, err := small(r.msg.A); err == nil {
+	pid, err := small(r.msg.A)
+	if err == nil {
 		r.b.born(pid)
 		if r.msg.B != 0 && r.b.c.Family != nil {
 			r.b.c.Family.Unborn(pid)
 		}
 	}
+	if r.msg.ID != 0 && r.msg.C == 1 {
+		return r.b.prepare(false, true)
+	}
 	return reply{}, errNoReply
+}
+
+// GiveBack asks the guest for the child that was prepared ahead.
+func (b *Broker) GiveBack() error {
+	b.events.mu.Lock()
+	b.events.giveBack = true
+	b.events.mu.Unlock()
+	return b.flush()
 }
 
 // born gives a child the handles of this moment.
 func (b *Broker) born(pid uint32) {
-	birth := b.births[pid]
+	b.births.mu.Lock()
+	birth := b.births.m[pid]
+	delete(b.births.m, pid)
+	b.births.mu.Unlock()
 	if birth == nil {
 		return
 	}
-	delete(b.births, pid)
 	birth.Child.table.inherit(&b.table)
 	birth.Born()
 }

@@ -53,7 +53,7 @@ func init() {
 		abi.OpTermGet: {do: doTermGet},
 		abi.OpTermSet: {do: doTermSet, waits: true},
 
-		abi.OpFork:   {do: doFork},
+		abi.OpFork:   {do: doFork, wait: waitFork},
 		abi.OpForked: {do: doForked},
 		abi.OpWait:   {do: doWait, waits: true},
 		abi.OpKill:   {do: doKill, waits: true},

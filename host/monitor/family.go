@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,13 +35,15 @@ type family struct {
 	mu      sync.Mutex
 	living  map[uint32]*member
 	lastPID uint32
-	parent  Parent // the first's process: it adopts, and kills all
-	users   int    // brokers that share roots and ports
+	parent  Parent        // the first's process: it adopts, and kills all
+	users   int           // brokers that share roots and ports
+	moved   chan struct{} // closed, and made anew, when a child that was prepared ahead is no more, or not ahead
 }
 
 func newFamily(c *Config, shape broker.Config, b *boot) *family {
 	f := &family{limit: c.Forks, boot: b.head, name: c.Hostname, lastPID: 1, living: make(map[uint32]*member)}
 	f.asked = make(chan int, 1)
+	f.moved = make(chan struct{})
 	f.shape = shape
 	f.shape.Release = f.release
 	f.first = &member{f: f, pid: 1, changed: make(chan struct{})}
@@ -150,6 +153,69 @@ func (f *family) newPID(m *member) error {
 	return nil
 }
 
+// roomPatience bounds the wait for a guest that holds a child which was prepared ahead.
+const roomPatience = time.Second
+
+// Room implements broker.Family.
+func (m *member) Room(ctx context.Context) error {
+	f := m.f
+	t := time.NewTimer(roomPatience)
+	defer t.Stop()
+	asked := make(map[*member]bool)
+	for {
+		f.mu.Lock()
+		moved, free := f.moved, len(f.living) < f.limit
+		var ask []*member
+		held := false
+		for _, c := range f.living {
+			if c.ahead {
+				held = true
+				if p := c.parent; !asked[p] {
+					asked[p] = true
+					ask = append(ask, p)
+				}
+			}
+		}
+		f.mu.Unlock()
+		if free {
+			return nil
+		}
+		if !held {
+			return unix.EAGAIN
+		}
+		for _, p := range ask {
+			p.broker.GiveBack()
+		}
+		select {
+		case <-moved:
+		case <-t.C:
+			return unix.EAGAIN
+		case <-ctx.Done():
+			return unix.EINTR
+		}
+	}
+}
+
+// settle says that m is being forked: its parent may wait for it.
+func (m *member) settle() {
+	m.f.mu.Lock()
+	defer m.f.mu.Unlock()
+	if m.parent.children == nil {
+		m.parent.children = make(map[uint32]*child)
+	}
+	m.parent.children[m.pid] = &child{}
+	if m.ahead {
+		m.ahead = false
+		m.f.changed()
+	}
+}
+
+// changed wakes those who wait in Room. mu is held.
+func (f *family) changed() {
+	close(f.moved)
+	f.moved = make(chan struct{})
+}
+
 // isZombie says whether somebody may still wait for a number. mu is held.
 func (f *family) isZombie(pid uint32) bool {
 	for _, m := range f.living {
@@ -224,7 +290,7 @@ func (m *member) Wait(ctx context.Context, pid uint32, hang bool) (uint32, uint3
 func (m *member) Signal(ctx context.Context, pid uint32, sig unix.Signal) error {
 	m.f.mu.Lock()
 	to := m.f.living[pid]
-	if to != nil && to.proc == nil && to.known != nil { // it is being born
+	if to != nil && to.proc == nil && to.known != nil && !to.ahead { // it is being born
 		m.f.mu.Unlock()
 		select {
 		case <-to.known:

@@ -15,7 +15,9 @@ type member struct {
 	pid, ppid uint32
 	broker    *broker.Broker
 	proc      Process       // nil until it is known to run
+	parent    *member       // whose child it is; nil: the first
 	asked     bool          // for by somebody outside
+	ahead     bool          // prepared, and its parent may be long to fork it
 	known     chan struct{} // closed when it is known, or will never be
 
 	children map[uint32]*child
@@ -29,7 +31,7 @@ type child struct {
 }
 
 // Fork implements broker.Family: it makes all that a child starts with.
-func (m *member) Fork(asked bool) (*broker.Birth, error) {
+func (m *member) Fork(asked, ahead bool) (*broker.Birth, error) {
 	f := m.f
 	f.mu.Lock()
 	parent, ok := m.proc.(Parent)
@@ -37,7 +39,7 @@ func (m *member) Fork(asked bool) (*broker.Birth, error) {
 	if !ok {
 		return nil, unix.EAGAIN
 	}
-	c := &member{f: f, asked: asked, ppid: m.pid, known: make(chan struct{}), changed: make(chan struct{})}
+	c := &member{f: f, parent: m, asked: asked, ahead: ahead, ppid: m.pid, known: make(chan struct{}), changed: make(chan struct{})}
 	if err := f.newPID(c); err != nil {
 		return nil, err
 	}
@@ -85,14 +87,8 @@ func (m *member) Fork(asked bool) (*broker.Birth, error) {
 	for i, x := range give {
 		birth.Give[i] = int(fdOf(x))
 	}
-	f.mu.Lock()
-	if m.children == nil {
-		m.children = make(map[uint32]*child)
-	}
-	m.children[c.pid] = &child{}
-	f.mu.Unlock()
 	born := make(chan struct{})
-	birth.Born = func() { close(born) }
+	birth.Born = func() { c.settle(); close(born) }
 	go c.live(m, parent, control, born, parent.Expect())
 	return birth, nil
 }
@@ -150,6 +146,7 @@ func (m *member) gone() {
 	m.f.mu.Lock()
 	delete(m.f.living, m.pid)
 	m.children = nil // orphans: nobody waits for them
+	m.f.changed()
 	m.f.mu.Unlock()
 	m.f.members.Done()
 }
