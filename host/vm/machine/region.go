@@ -124,7 +124,7 @@ func (m *Memory) populate(o uint64) error {
 		if err := m.slotFor(b / slotSize); err != nil {
 			return err
 		}
-		if err := m.t.mapChunk(abi.RegionBase+b, gpaRegion+b); err != nil {
+		if err := m.t.mapLarge(abi.RegionBase+b, gpaRegion+b, Write.pte()); err != nil {
 			return err
 		}
 	}

@@ -79,12 +79,18 @@ func (t *tables) mapPages(va, gpa, n uint64, flags uint64) error {
 	return nil
 }
 
-// mapChunk maps one 2 MiB page of data.
-func (t *tables) mapChunk(va, gpa uint64) error {
+// mapLarge maps one 2 MiB page.
+func (t *tables) mapLarge(va, gpa, flags uint64) error {
 	e, err := t.walk(va, 2)
 	if err != nil {
 		return err
 	}
-	binary.LittleEndian.PutUint64(e, gpa|Write.pte()|pteLarge|pteUser)
+	binary.LittleEndian.PutUint64(e, gpa|flags|pteLarge|pteUser)
 	return nil
+}
+
+// isLarge reports whether va lies in a 2 MiB page.
+func (t *tables) isLarge(va uint64) bool {
+	e, err := t.walk(va, 2)
+	return err == nil && binary.LittleEndian.Uint64(e)&pteLarge != 0
 }

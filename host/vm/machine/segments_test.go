@@ -1,0 +1,112 @@
+package machine
+
+import (
+	"encoding/binary"
+	"os"
+	"testing"
+)
+
+// lookup returns the page table entry for va and the level at which it is (2: 2 MiB).
+func (t *tables) lookup(va uint64) (pte uint64, level int) {
+	table := t.root
+	for l := 4; ; l-- {
+		v := binary.LittleEndian.Uint64(t.entry(table, va>>(12+9*(l-1))&511))
+		if v&ptePresent == 0 || l == 1 || l == 2 && v&pteLarge != 0 {
+			return v, l
+		}
+		table = v & pteAddr
+	}
+}
+
+// TestSegments: pages that hold only constants are large, each leads to its own bytes
+// of the file, nothing outside the segments is mapped, and nothing is writable and
+// executable, or more than its segment but for constants beside text.
+func TestSegments(t *testing.T) {
+	const mb = 1 << 20
+	f, err := os.Create(t.TempDir() + "/image")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(16 * mb); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		segs  []Segment
+		large []uint64 // where large pages begin
+	}{
+		{"small", []Segment{
+			{Addr: 4 * mb, File: 5000, Size: 5000, Prot: Exec},
+			{Addr: 4*mb + 0x2000, Offset: 0x2000, File: 100, Size: 100},
+			{Addr: 4*mb + 0x3000, Offset: 0x3000, File: 100, Size: 9000, Prot: Write},
+		}, nil},
+		{"mixed", []Segment{
+			{Addr: 4 * mb, File: mb, Size: mb, Prot: Exec},
+			{Addr: 5 * mb, Offset: mb, File: 4*mb + 0x3000, Size: 4*mb + 0x3000},
+			{Addr: 9*mb + 0x3000, Offset: 5*mb + 0x3000, File: mb, Size: 3 * mb, Prot: Write},
+		}, []uint64{4 * mb, 6 * mb}},
+		{"gap", []Segment{
+			{Addr: 4 * mb, File: 3 * mb, Size: 3 * mb, Prot: Exec},
+			{Addr: 7*mb + 0x1000, Offset: 3*mb + 0x1000, File: 2 * mb, Size: 2 * mb},
+		}, []uint64{4 * mb}},
+		{"odd base", []Segment{
+			{Addr: 4*mb + 0x1000, Offset: 0x1000, File: 6 * mb, Size: 6 * mb, Prot: Exec},
+		}, nil},
+		{"writable alone", []Segment{
+			{Addr: 4 * mb, File: 2 * mb, Size: 2 * mb, Prot: Exec},
+			{Addr: 6 * mb, Offset: 2 * mb, File: 4 * mb, Size: 4 * mb, Prot: Write},
+		}, []uint64{4 * mb}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := Detached()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Unmap()
+			if err := m.MapImage(int(f.Fd()), c.segs); err != nil {
+				t.Fatal(err)
+			}
+			base := c.segs[0].Addr
+			in := func(va uint64) *Segment {
+				for i := range c.segs {
+					if s := &c.segs[i]; va >= s.Addr && va < s.Addr+(s.Size+page-1)&^(page-1) {
+						return s
+					}
+				}
+				return nil
+			}
+			var large []uint64
+			for va := base - 2*mb; va < base+12*mb; va += page {
+				e, level := m.t.lookup(va)
+				s := in(va)
+				if (s != nil) != (e&ptePresent != 0) {
+					t.Fatalf("%#x: entry %#x, segment %+v", va, e, s)
+				}
+				if s == nil {
+					continue
+				}
+				gpa := e & pteAddr
+				if level == 2 {
+					if va%chunk == 0 {
+						large = append(large, va)
+					}
+					gpa += va % chunk
+				}
+				writes, runs := e&pteWrite != 0, e&pteNX == 0
+				if gpa != gpaImage+va-base || e&pteUser == 0 || writes != (s.Prot&Write != 0) || writes && runs ||
+					runs != (s.Prot&Exec != 0) && !(runs && level == 2 && s.Prot == Read) {
+					t.Fatalf("%#x: entry %#x of level %d for %+v", va, e, level, s)
+				}
+			}
+			if len(large) != len(c.large) {
+				t.Fatalf("large pages at %#x, want %#x", large, c.large)
+			}
+			for i, va := range c.large {
+				if large[i] != va {
+					t.Fatalf("large pages at %#x, want %#x", large, c.large)
+				}
+			}
+		})
+	}
+}
