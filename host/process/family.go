@@ -54,7 +54,7 @@ func (p *Process) Adopt(pid int) (*Process, error) {
 		return nil, ErrStranger
 	}
 	f.members++
-	return &Process{pid: pid, pidfd: fd, group: p.group, family: f, report: p.report}, nil
+	return &Process{pid: pid, pidfd: fd, group: p.group, family: f, runner: p.runner, report: p.report}, nil
 }
 
 // isChild says whether somebody waits for the process behind fd, and that is us.

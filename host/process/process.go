@@ -16,6 +16,7 @@ type Process struct {
 	pid    int
 	group  *group
 	family *family // nil: it may not fork
+	runner bool    // it is no image
 	births sync.WaitGroup
 	report Report
 
@@ -140,7 +141,7 @@ func less(j *jail, g *group, src *sources, p *plan, err error) *jail {
 }
 
 func newProcess(s *Spec, j *jail, g *group, p *plan) *Process {
-	pr := &Process{pid: int(p.fail.pid), pidfd: int(p.pidfd), group: g, report: j.reportOf(s, g, p)}
+	pr := &Process{pid: int(p.fail.pid), pidfd: int(p.pidfd), group: g, runner: !s.Filter.image, report: j.reportOf(s, g, p)}
 	if s.Allow.Fork {
 		pr.family = &family{pgid: pr.pid, members: 1}
 	}
@@ -171,10 +172,10 @@ func (p *Process) Kill() error {
 func (p *Process) Wait() (Status, Usage) {
 	p.once.Do(func() {
 		if p.family != nil {
-			p.status, p.usage = waitPidfd(p.pidfd, unix.WNOWAIT)
+			p.status, p.usage = waitPidfd(p.pidfd, unix.WNOWAIT, p.runner)
 			p.births.Wait()
 		} else {
-			p.status, p.usage = waitPidfd(p.pidfd, 0)
+			p.status, p.usage = waitPidfd(p.pidfd, 0, p.runner)
 		}
 		p.status.OOM = p.status.Signal == int(unix.SIGKILL) && p.group.outOfMemory()
 		p.mu.Lock()

@@ -28,10 +28,17 @@ const (
 // Go's poller. So a few waits have a thread each, which sleeps; any more use the poller.
 var threads = make(chan struct{}, 4)
 
-// waitPidfd waits for the process to end and reaps it, unless flags say WNOWAIT.
-func waitPidfd(fd, flags int) (st Status, u Usage) {
+// waitPidfd waits for the process to end and reaps it, unless flags say WNOWAIT. calm
+// means in the poller: while a thread is blocked in a system call, the Go runtime's
+// monitor thread looks after it every 70 µs, for milliseconds. A runner takes that
+// long to start, and would be interrupted by it.
+func waitPidfd(fd, flags int, calm bool) (st Status, u Usage) {
+	hold := threads
+	if calm {
+		hold = nil
+	}
 	select {
-	case threads <- struct{}{}:
+	case hold <- struct{}{}:
 		reapPidfd(uintptr(fd), flags, &st, &u)
 		<-threads
 	default:
