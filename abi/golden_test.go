@@ -37,7 +37,7 @@ func TestGolden(t *testing.T) {
 	}
 	for name, v := range map[string][2]uintptr{
 		"Stat": {uintptr(len(AppendStat(nil, &Stat{}))), StatSize}, "Statfs": {uintptr(len(AppendStatfs(nil, &Statfs{}))), StatfsSize},
-		"SnapHeader": {unsafe.Sizeof(SnapHeader{}), 96},
+		"SnapHeader": {unsafe.Sizeof(SnapHeader{}), SnapHeaderSize},
 	} {
 		if v[0] != v[1] {
 			t.Errorf("%s has %d bytes, want %d", name, v[0], v[1])

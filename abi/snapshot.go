@@ -6,16 +6,23 @@ package abi
 // SnapMagic begins a snapshot, SnapVersion is that of its layout.
 const (
 	SnapMagic   = 0x50414e5355594f4e // "NOYUSNAP", little endian
-	SnapVersion = 1
+	SnapVersion = 2
 
 	SnapHead    = 4096     // bytes of the header, in which a SnapHeader is
 	SnapTable   = 64 << 10 // bytes of the table of extents, behind the header
 	SnapData    = SnapHead + SnapTable
 	SnapExtent  = 24 // bytes of an entry: address, length, offset in the file, u64 each
 	SnapExtents = SnapTable / SnapExtent
+	// SnapVars is the most extents of variables.
+	SnapVars = 64
+
+	// SnapHandles is above all handles that a snapshot can speak of.
+	SnapHandles = 1 << 17
 )
 
-// SnapHeader is the fixed part. The runtime uses it in memory as it is in the file.
+// SnapHeader is the fixed part, little endian at the offsets of the order here. The
+// runtime uses it in memory as it is in the file. SP, BP and PC are where a restored
+// pVM begins, with the address of the info page of isolation=vm in RBX, or 0.
 type SnapHeader struct {
 	Magic   uint64
 	Version uint32
@@ -24,13 +31,84 @@ type SnapHeader struct {
 	SP      uint64
 	BP      uint64
 	PC      uint64
-	// Parts that are read and not mapped: variables, and the stack of the system.
-	DataLo, DataHi, DataAt    uint64
-	StackLo, StackHi, StackAt uint64
+	Region  uint64 // bytes of the memory region
+	DataLo  uint64 // the variables, whole pages
+	DataHi  uint64
+	Open    uint64 // address of a bit for each handle below Handles that was given after the start
+	Handles uint64
+	Mono    int64 // the pVM's monotonic clock, ns
+	Wall    int64 // wall clock, ns since the Unix epoch
 }
 
-// StackTop is the end of the stack of an image that is started without randomization.
-const StackTop = 0x7ffffffff000
+// SnapHeaderSize is the size of an encoded SnapHeader, in bytes.
+const SnapHeaderSize = 104
+
+// An Extent is a run of pages: where they are in memory, and in the file.
+type Extent struct{ Addr, Len, At uint64 }
+
+// TakeSnap decodes the header of a snapshot from its first SnapData bytes, and says what
+// is wrong with it or with the table of extents, in a file of size bytes; "" if nothing
+// is. Then all extents are whole pages, in ascending order of addresses and without a
+// page in common, lie in the region or among the variables, and follow one another in the
+// file.
+func TakeSnap(b []byte, size uint64) (h SnapHeader, wrong string) {
+	if len(b) < SnapData {
+		return h, "it is too short"
+	}
+	h = SnapHeader{
+		Magic: get64(b), Version: get32(b[8:]), Extents: get32(b[12:]), Size: get64(b[16:]),
+		SP: get64(b[24:]), BP: get64(b[32:]), PC: get64(b[40:]),
+		Region: get64(b[48:]), DataLo: get64(b[56:]), DataHi: get64(b[64:]),
+		Open: get64(b[72:]), Handles: get64(b[80:]), Mono: int64(get64(b[88:])), Wall: int64(get64(b[96:])),
+	}
+	const within = PageSize - 1
+	switch {
+	case h.Magic != SnapMagic:
+		return h, "it does not begin as one"
+	case h.Version != SnapVersion:
+		return h, "it is of another version"
+	case h.Size < SnapData || h.Size > size:
+		return h, "it is cut off"
+	case h.Extents > SnapExtents:
+		return h, "it has too many extents"
+	case h.Region > RegionMax || h.Region&within != 0:
+		return h, "its memory region is of an impossible size"
+	case h.DataLo > h.DataHi || h.DataHi > RegionBase || (h.DataLo|h.DataHi)&within != 0:
+		return h, "its variables are in an impossible place"
+	case h.Handles > SnapHandles || h.Open < h.DataLo || h.Open > h.DataHi || h.DataHi-h.Open < (h.Handles+63)/64*8:
+		return h, "its handles are in an impossible place"
+	}
+	end, at, vars := uint64(0), uint64(SnapData), 0
+	for i := range int(h.Extents) {
+		e := SnapExtentAt(b, i)
+		lo, hi := uint64(RegionBase), RegionBase+h.Region
+		if e.Addr < RegionBase {
+			lo, hi = h.DataLo, h.DataHi
+			vars++
+		}
+		switch {
+		case (e.Addr|e.Len)&within != 0 || e.Len == 0:
+			return h, "an extent is not of whole pages"
+		case e.Addr < lo || e.Addr >= hi || e.Len > hi-e.Addr:
+			return h, "an extent is in an impossible place"
+		case e.Addr < end:
+			return h, "extents are out of order or have pages in common"
+		case e.At != at || e.Len > h.Size-at:
+			return h, "an extent is not where it should be in the file"
+		}
+		end, at = e.Addr+e.Len, at+e.Len
+	}
+	if vars > SnapVars {
+		return h, "its variables are in too many extents"
+	}
+	return h, ""
+}
+
+// SnapExtentAt is an entry of the table in the first SnapData bytes of a snapshot.
+func SnapExtentAt(b []byte, i int) Extent {
+	b = b[SnapHead+i*SnapExtent:]
+	return Extent{get64(b), get64(b[8:]), get64(b[16:])}
+}
 
 // Messages of snapshots.
 const (

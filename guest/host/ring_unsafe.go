@@ -59,6 +59,32 @@ func unbatch(handle int32) {
 	}
 }
 
+// inRing counts the goroutines that look into the ring. No snapshot is made meanwhile,
+// since a restored pVM may have no ring.
+var inRing atomic.Int32
+
+// enterRing says whether the handle's data may be in the ring; then leaveRing must be
+// called.
+func enterRing(handle int32) bool {
+	inRing.Add(1)
+	if !isBatched(handle) {
+		inRing.Add(-1)
+		return false
+	}
+	return true
+}
+
+func leaveRing() { inRing.Add(-1) }
+
+// resetRing is called in a restored pVM: its connections are gone, and so may be the ring.
+func resetRing() {
+	ringBase = 1
+	for i := range batched {
+		batched[i].Store(0)
+	}
+	clear(slotDone[:])
+}
+
 func isBatched(handle int32) bool {
 	return uint32(handle) < maxBatched && batched[handle/64].Load()>>(handle%64)&1 != 0
 }
@@ -66,6 +92,10 @@ func isBatched(handle int32) bool {
 // take receives from the slot that the monitor has filled for handle, or finds
 // that there is nothing to receive. ok is false if a call must find out.
 func take(handle int32, p []byte, peek bool) (n int, errno linux.Errno, ok bool) {
+	if !enterRing(handle) {
+		return 0, 0, false
+	}
+	defer leaveRing()
 	base := ringBase
 	if atomic.LoadUint32(ringWord(base, abi.VMRingFilled)) == 0 {
 		return 0, linux.EAGAIN, drained(base, handle)
@@ -105,7 +135,12 @@ var slotDone [abi.VMSlots]uint32
 
 // dropSlot frees the slot of a handle that is closed.
 func dropSlot(handle int32) {
+	inRing.Add(1)
+	defer leaveRing()
 	base := ringBase
+	if base <= 1 {
+		return // a restored pVM has none
+	}
 	for i := uintptr(0); i < abi.VMSlots; i++ {
 		if owner := ringWord(base, abi.VMRingHandles+4*i); atomic.LoadUint32(owner) == uint32(handle) {
 			slotDone[i] = 0
@@ -118,6 +153,10 @@ func dropSlot(handle int32) {
 // not possible now: then a call must send it, which the monitor answers after the
 // queue was emptied.
 func queue(handle int32, p []byte) (ok bool) {
+	if !enterRing(handle) {
+		return false
+	}
+	defer leaveRing()
 	base := ringBase
 	if len(p) > abi.VMQueued || *ringWord(base, abi.VMRingBlocked) != 0 {
 		return false

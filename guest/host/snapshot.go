@@ -15,8 +15,13 @@ func Snapshot() (restored bool) {
 	}
 	c := &control
 	c.mu.Lock()
-	restored, errno := rt.Snapshot(r.FD)
+	restored, errno := rt.Snapshot(r.FD, &inRing)
+	for errno == uint32(linux.EBUSY) {
+		rt.Gosched() // whoever is in the ring is on the way out
+		restored, errno = rt.Snapshot(r.FD, &inRing)
+	}
 	if restored {
+		resetRing()
 		interrupt()
 		c.mu.Unlock()
 		Close(r.FD) // what stands for it

@@ -75,7 +75,7 @@ type Source struct {
 //	func Rand(p []byte)                          // the runtime's own ChaCha8 generator, seeded from the boot block: cryptographically strong
 //	func Spawn(f func())                         // a goroutine hidden from the app's count, traces and deadlock detection (a system goroutine)
 //	func Gosched()
-//	func Snapshot(handle int32) (restored bool, errno uint32)
+//	func Snapshot(handle int32, busy *atomic.Int32) (restored bool, errno uint32) // EBUSY: busy is not 0
 //	                                             // write this pVM to a file; true when it returns in a restored pVM
 //	func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32)
 //	                                             // copy this pVM; h are what the monitor gave for the child

@@ -120,7 +120,7 @@ func Spawn(f func()) { go f() }
 func Gosched() { runtime.Gosched() }
 
 // Snapshot is not possible in a test: ENOSYS.
-func Snapshot(handle int32) (restored bool, errno uint32) { return false, 38 }
+func Snapshot(handle int32, busy *atomic.Int32) (restored bool, errno uint32) { return false, 38 }
 
 // Fork is not possible in a test: ENOSYS.
 func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32) { return false, 38 }

@@ -3,6 +3,7 @@
 package rt
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"noyau.dev/abi"
@@ -46,7 +47,7 @@ func unwatch(handle int32)
 func setPD(s *Source, pd uintptr)
 func next() (*Source, uint32)
 func rand64() uint64
-func snapshot(handle uintptr) (bool, uintptr)
+func snapshot(handle uintptr, busy *int32) (bool, uintptr)
 func fork(h *[abi.ForkHandles]int32) uintptr
 
 func Boot() *abi.BootHeader
@@ -131,7 +132,7 @@ func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32) {
 }
 
 // Snapshot is described in rt.go.
-func Snapshot(handle int32) (restored bool, errno uint32) {
-	restored, e := snapshot(uintptr(handle))
+func Snapshot(handle int32, busy *atomic.Int32) (restored bool, errno uint32) {
+	restored, e := snapshot(uintptr(handle), (*int32)(unsafe.Pointer(busy)))
 	return restored, uint32(e)
 }

@@ -147,11 +147,6 @@ func (p *plan) child(s *Spec, j *jail, src *sources) {
 	// it was set, the pipe says so.
 	p.add("die with the parent", 0, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	p.descriptors(j, src)
-	if s.Allow.Fork {
-		// A snapshot is restored at the addresses of the stack that it was made of.
-		const noRandomize = 0x0040000
-		p.add("personality", 0, unix.SYS_PERSONALITY, noRandomize)
-	}
 	p.add("no new privileges", 0, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
 	p.hugePages(!s.Filter.image)
 	p.lazyTimers(!s.Filter.image)

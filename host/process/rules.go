@@ -58,7 +58,8 @@ func ImageRules(a Allow) []Rule {
 	if a.Restore {
 		for i := range rules {
 			if rules[i].Nr == abi.CallMap {
-				rules[i].Any = append(rules[i].Any, all(Equal(3, unix.MAP_PRIVATE|unix.MAP_FIXED), Between(0, abi.RegionBase, regionEnd),
+				// Variables, and the region.
+				rules[i].Any = append(rules[i].Any, all(Equal(3, unix.MAP_PRIVATE|unix.MAP_FIXED), Between(0, 0, regionEnd),
 					Between(1, 0, 2*abi.RegionMax), Masked(2, ^uint64(readWrite), 0)))
 			}
 		}

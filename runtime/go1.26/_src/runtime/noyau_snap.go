@@ -1,9 +1,9 @@
 package runtime
 
 // Snapshots. A goroutine is memory, and the one thread is where it made a call: what is
-// written is the variables, the pages of the region that hold something, the system
-// stack, and three registers. A restored pVM maps the pages copy-on-write at the same
-// addresses, and returns from the same call.
+// written is the pages of the variables, of which the system stack is one, and of the
+// region that hold something, and three registers. A restored pVM maps the pages
+// copy-on-write at the same addresses, and returns from the same call.
 
 import (
 	"internal/abi"
@@ -29,25 +29,60 @@ var noyauSnap struct {
 	boot  [noyauabi.BootSize]byte
 }
 
+// noyauStack is the system stack: see the entry point in sys_noyau_amd64.s, and rt0_go,
+// which takes 64 KiB of it.
+var noyauStack [noyauStackSize]byte
+
+const noyauStackSize = 65 << 10
+
+// noyauMono is what this pVM's monotonic clock is ahead of the host's: a restored one
+// goes on from the time of its snapshot.
+var noyauMono int64
+
+// noyauArgs is goargs, with copies of the arguments: the stack on which the host has put
+// them is not there in a restored pVM.
+func noyauArgs() {
+	argslice = make([]string, argc)
+	for i := range argc {
+		argslice[i] = gostring(argv_index(argv, i))
+	}
+}
+
 // noyauSave stores the registers into the header and returns 0. It returns once more,
-// 1, after noyauResume in a restored pVM.
+// not 0, in a restored pVM: with the address of the info page under isolation=vm, or 0
+// and functions of the vDSO.
 //
 //go:noescape
-func noyauSave(h *noyauabi.SnapHeader) uintptr
+func noyauSave(h *noyauabi.SnapHeader) (restored, info, gettimeofday, clockGettime uintptr)
 
-// noyauResume reads the stack and goes on where noyauSave was called.
-func noyauResume(handle, lo, n, off, sp, bp, pc uintptr)
+// noyauBack is where noyauSave returns to.
+var noyauBack uintptr
 
-// noyau_snapshot writes a snapshot to a file. restored is true when it returns in
-// another pVM.
+// noyauResumption is what noyauResume needs: extents of variables, and what
+// the second return of noyauSave is given.
+type noyauResumption struct {
+	n, handle                  uintptr
+	gettimeofday, clockGettime uintptr
+	sp, bp, pc                 uintptr
+	ext                        [noyauabi.SnapVars][3]uint64
+}
+
+// noyauResume maps the variables and goes on where noyauSave was called.
+func noyauResume(r *noyauResumption)
+
+// noyau_snapshot writes a snapshot to a file, unless busy is not 0: then it is EBUSY.
+// restored is true when it returns in another pVM.
 //
 //go:linkname noyau_snapshot internal/noyau/rt.snapshot
-func noyau_snapshot(handle uintptr) (restored bool, errno uintptr) {
+func noyau_snapshot(handle uintptr, busy *int32) (restored bool, errno uintptr) {
 	if noyauSnap.table == 0 {
 		systemstack(func() { noyauSnap.table = noyauMetaAlloc(noyauabi.SnapTable, 4096) })
 		if noyauSnap.table == 0 {
 			return false, 12 // ENOMEM
 		}
+	}
+	if *busy != 0 {
+		return false, 16
 	}
 	systemstack(func() { restored, errno = noyauSnapshot(handle) })
 	return restored, errno
@@ -55,12 +90,22 @@ func noyau_snapshot(handle uintptr) (restored bool, errno uintptr) {
 
 //go:noinline
 func noyauSnapshot(handle uintptr) (restored bool, errno uintptr) {
-	if noyauSave(&noyauSnap.head) != 0 {
-		noyauRestored()
+	h := &noyauSnap.head
+	sec, nsec, mono := time_now()
+	h.Mono, h.Wall = mono, sec*1e9+int64(nsec)
+	if again, info, a, b := noyauSave(h); again != 0 {
+		noyauRestored(info, a, b)
 		return true, 0
 	}
-	return false, noyauDump(handle)
+	for gap := uintptr(8 * 4096); ; gap *= 4 {
+		errno = noyauDump(handle, gap)
+		if errno != _EFBIG {
+			return false, errno
+		}
+	}
 }
+
+const _EFBIG = 27
 
 // noyauPut writes [p, p+n) at *off and moves it on. It returns an errno.
 func noyauPut(handle, p, n uintptr, off *uintptr) uintptr {
@@ -77,35 +122,39 @@ func noyauPut(handle, p, n uintptr, off *uintptr) uintptr {
 	return 0
 }
 
-func noyauDump(handle uintptr) uintptr {
+// noyauDump writes the snapshot. EFBIG means that the table is too small for extents
+// between which no more than gap bytes of zeros are written.
+func noyauDump(handle, gap uintptr) uintptr {
 	h := &noyauSnap.head
-	h.Magic, h.Version, h.Extents = noyauabi.SnapMagic, noyauabi.SnapVersion, 0
-	off := uintptr(noyauabi.SnapData)
 	m := &noyauMem
-	end := noyauRegionBase + noyauMem.size
-	for _, r := range [2][2]uintptr{{noyauRegionBase, m.heap}, {m.meta, end}} {
-		if e := noyauDumpRange(handle, r[0], r[1], &off); e != 0 {
-			return e
-		}
-	}
+	h.Magic, h.Version, h.Extents = noyauabi.SnapMagic, noyauabi.SnapVersion, 0
+	h.Region = uint64(m.size)
 	h.DataLo = uint64(firstmoduledata.noptrdata &^ 4095)
-	// The largest variables come last, and are mostly not in use. What a fresh
-	// process has touched of them before it restores, this one has touched as well.
-	hi := (firstmoduledata.enoptrbss + 4095) &^ 4095
-	for noyauZero(hi - 4096) {
-		hi -= 4096
+	h.DataHi = uint64((firstmoduledata.enoptrbss + 4095) &^ 4095)
+	h.Open, h.Handles = uint64(uintptr(unsafe.Pointer(&noyauOpen))), uint64(noyauOpenTop)
+	off := uintptr(noyauabi.SnapData)
+	// Variables with a first value are written whole: where they are zero by now, a
+	// fresh process has that value. What it has touched of the others before it
+	// restores, this one has touched as well. Nothing that a restored pVM sees of
+	// them changes from here on.
+	lo, zero := uintptr(h.DataLo), (firstmoduledata.edata+4095)&^4095
+	e := noyauDumpExtent(handle, lo, zero, &off)
+	if e == 0 {
+		e = noyauDumpRange(handle, zero, uintptr(h.DataHi), gap, &off)
 	}
-	h.DataHi = uint64(min(hi, firstmoduledata.enoptrbss))
-	h.DataAt = uint64(off)
-	// Nothing may change from here on: what follows is what a restored pVM sees.
-	if e := noyauPut(handle, uintptr(h.DataLo), uintptr(h.DataHi-h.DataLo), &off); e != 0 {
+	if e == 0 && h.Extents > noyauabi.SnapVars {
+		e = _EFBIG
+	}
+	if e == 0 {
+		e = noyauDumpRange(handle, noyauRegionBase, m.heap, gap, &off)
+	}
+	if e == 0 {
+		e = noyauDumpRange(handle, m.meta, noyauRegionBase+m.size, gap, &off)
+	}
+	if e != 0 {
 		return e
 	}
-	stackLo, stackAt := uintptr(h.SP), off
-	if e := noyauPut(handle, stackLo, noyauabi.StackTop-stackLo, &off); e != 0 {
-		return e
-	}
-	h.StackLo, h.StackHi, h.StackAt, h.Size = uint64(stackLo), noyauabi.StackTop, uint64(stackAt), uint64(off)
+	h.Size = uint64(off)
 	at := uintptr(noyauabi.SnapHead)
 	if e := noyauPut(handle, noyauSnap.table, uintptr(h.Extents)*noyauabi.SnapExtent, &at); e != 0 {
 		return e
@@ -114,34 +163,37 @@ func noyauDump(handle uintptr) uintptr {
 	return noyauPut(handle, uintptr(unsafe.Pointer(h)), unsafe.Sizeof(*h), &at)
 }
 
-// noyauDumpRange writes the pages of [p, end) that hold something. Short gaps are
-// written too, so that there are few extents.
-func noyauDumpRange(handle, p, end uintptr, off *uintptr) uintptr {
-	const gap = 8 * 4096
+// noyauDumpRange writes the pages of [p, end) that hold something. Gaps below
+// that size are written too, so that there are few extents.
+func noyauDumpRange(handle, p, end, gap uintptr, off *uintptr) uintptr {
 	for p < end {
 		if noyauZero(p) {
 			p += 4096
 			continue
 		}
-		from, last := p, p+4096
+		last := p + 4096
 		for q := last; q < end && q-last < gap; q += 4096 {
 			if !noyauZero(q) {
 				last = q + 4096
 			}
 		}
-		h := &noyauSnap.head
-		if h.Extents == noyauabi.SnapExtents {
-			return 27 // EFBIG
-		}
-		e := (*[3]uint64)(unsafe.Pointer(noyauSnap.table + uintptr(h.Extents)*noyauabi.SnapExtent))
-		e[0], e[1], e[2] = uint64(from), uint64(last-from), uint64(*off)
-		h.Extents++
-		if r := noyauPut(handle, from, last-from, off); r != 0 {
-			return r
+		if e := noyauDumpExtent(handle, p, last, off); e != 0 {
+			return e
 		}
 		p = last
 	}
 	return 0
+}
+
+func noyauDumpExtent(handle, p, end uintptr, off *uintptr) uintptr {
+	h := &noyauSnap.head
+	if h.Extents == noyauabi.SnapExtents {
+		return _EFBIG
+	}
+	e := (*[3]uint64)(unsafe.Pointer(noyauSnap.table + uintptr(h.Extents)*noyauabi.SnapExtent))
+	e[0], e[1], e[2] = uint64(p), uint64(end-p), uint64(*off)
+	h.Extents++
+	return noyauPut(handle, p, end-p, off)
 }
 
 func noyauZero(page uintptr) bool {
@@ -154,17 +206,24 @@ func noyauZero(page uintptr) bool {
 	return true
 }
 
-// noyauRestore runs in osinit of a fresh process and does not return. All that it keeps
-// is on its stack, since it replaces the variables.
+// noyauRestore runs in osinit of a fresh process and does not return. Under
+// isolation=vm the host does this, and no fresh image is started.
 func noyauRestore(handle uintptr) {
 	var h noyauabi.SnapHeader
 	read := func(p unsafe.Pointer, n, off uintptr) bool {
 		return noyauHostcall(noyauabi.CallPread, handle, uintptr(noescape(p)), n, off, 0, 0) == n
 	}
 	if !read(unsafe.Pointer(&h), unsafe.Sizeof(h), 0) || h.Magic != noyauabi.SnapMagic || h.Version != noyauabi.SnapVersion ||
-		h.DataLo != uint64(firstmoduledata.noptrdata&^4095) || h.DataHi > uint64(firstmoduledata.enoptrbss) {
+		h.DataLo != uint64(firstmoduledata.noptrdata&^4095) || h.DataHi != uint64((firstmoduledata.enoptrbss+4095)&^4095) ||
+		h.Region != uint64(noyauMem.size) || h.Extents > noyauabi.SnapExtents {
 		noyauFatal("runtime: the snapshot is of another program or damaged\n")
 	}
+	// What noyauResume reads must outlast the variables, this stack among them: it lies
+	// on the stack that the host made, below the arguments.
+	r := (*noyauResumption)(unsafe.Pointer((uintptr(unsafe.Pointer(argv)) - 8192) &^ 63))
+	r.n, r.handle = 0, handle
+	r.gettimeofday, r.clockGettime = vdsoGettimeofdaySym, vdsoClockgettimeSym
+	r.sp, r.bp, r.pc = uintptr(h.SP), uintptr(h.BP), uintptr(h.PC)
 	var some [64][3]uint64
 	for i := uintptr(0); i < uintptr(h.Extents); {
 		k := min(uintptr(len(some)), uintptr(h.Extents)-i)
@@ -173,25 +232,30 @@ func noyauRestore(handle uintptr) {
 		}
 		for j := uintptr(0); j < k; j++ {
 			e := &some[j]
-			r := noyauHostcall(_noyau_mmap, uintptr(e[0]), uintptr(e[1]), noyauMapRW, _MAP_PRIVATE|_MAP_FIXED, handle, uintptr(e[2]))
-			if r != uintptr(e[0]) {
+			if e[0] < noyauRegionBase {
+				if r.n == uintptr(len(r.ext)) {
+					noyauFatal("runtime: the snapshot is damaged: its variables are in too many extents\n")
+				}
+				r.ext[r.n] = *e
+				r.n++
+			} else if noyauHostcall(_noyau_mmap, uintptr(e[0]), uintptr(e[1]), noyauMapRW, _MAP_PRIVATE|_MAP_FIXED, handle, uintptr(e[2])) != uintptr(e[0]) {
 				noyauFatal("runtime: the snapshot cannot be mapped\n")
 			}
 		}
 		i += k
 	}
-	a, b := vdsoGettimeofdaySym, vdsoClockgettimeSym
-	ok := read(unsafe.Pointer(uintptr(h.DataLo)), uintptr(h.DataHi-h.DataLo), uintptr(h.DataAt))
-	vdsoGettimeofdaySym, vdsoClockgettimeSym = a, b
-	if !ok {
-		noyauFatal("runtime: the snapshot is damaged: it is too short\n")
-	}
-	noyauResume(handle, uintptr(h.StackLo), uintptr(h.StackHi-h.StackLo), uintptr(h.StackAt), uintptr(h.SP), uintptr(h.BP), uintptr(h.PC))
+	noyauResume(r)
 }
 
-// noyauRestored runs on g0, as the first thing after noyauSave has returned anew.
-func noyauRestored() {
-	const cloexec = 0x80000
+// noyauRestored runs on g0, as the first thing after noyauSave has returned anew. What
+// the variables say of the host is of the one where the snapshot was made.
+func noyauRestored(info, gettimeofday, clockGettime uintptr) {
+	noyauHyper, noyauInfo = 0, 0
+	vdsoGettimeofdaySym, vdsoClockgettimeSym = gettimeofday, clockGettime
+	if info != 0 {
+		noyauVMInit(info)
+	}
+	noyauMono += noyauSnap.head.Mono - nanotime()
 	memory := noyau.boot.Memory
 	b := &noyauSnap.boot
 	n := noyauHostcall(noyauabi.CallPread, noyauabi.HandleBoot, uintptr(unsafe.Pointer(b)), noyauabi.BootSize, 0, 0, 0)
@@ -206,8 +270,20 @@ func noyauRestored() {
 	}
 	signalstack(&getg().m.gsignal.stack)
 
-	// No handle of before is there. A dead socket takes the place of each, above
-	// all of which it stands meanwhile.
+	if info == 0 {
+		noyauBury()
+	}
+	for handle, s := range noyauPoll.sources {
+		if s != nil {
+			noyauWatch(int32(handle))
+		}
+	}
+}
+
+// noyauBury puts a dead socket in the place of each handle of before, above all of which
+// it stands meanwhile. Under isolation=vm the host does it.
+func noyauBury() {
+	const cloexec = 0x80000
 	file := uintptr(noyau.boot.Restore)
 	dead := noyauOpenTop + 64
 	noyauHostcall(noyauabi.CallDup, file+1, dead, cloexec, 0, 0, 0)
@@ -221,9 +297,4 @@ func noyauRestored() {
 		}
 	}
 	noyauHostcall(noyauabi.CallClose, dead, 0, 0, 0, 0, 0)
-	for handle, s := range noyauPoll.sources {
-		if s != nil {
-			noyauWatch(int32(handle))
-		}
-	}
 }

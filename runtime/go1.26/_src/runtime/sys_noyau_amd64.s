@@ -168,35 +168,71 @@ mono:
 	XORL	AX, AX
 	RET
 
-// func noyauSave(h *abi.SnapHeader) uintptr
-TEXT runtime·noyauSave<ABIInternal>(SB),NOSPLIT|NOFRAME,$0-8
+// The entry point of an image. The system stack lies among the variables, at an address
+// that no host chooses, so that it means the same in a snapshot. Arguments, environment
+// and auxiliary vector stay on the stack that the host made.
+TEXT _rt0_amd64_linux(SB),NOSPLIT|NOFRAME,$0
+	MOVQ	0(SP), DI	// argc
+	LEAQ	8(SP), SI	// argv
+	LEAQ	runtime·noyauStack+const_noyauStackSize(SB), SP
+	JMP	runtime·rt0_go(SB)
+
+// func noyauSave(h *abi.SnapHeader) (restored, info, gettimeofday, clockGettime uintptr)
+TEXT runtime·noyauSave<ABIInternal>(SB),NOSPLIT|NOFRAME,$0-40
 	LEAQ	8(SP), CX	// as after the return
 	MOVQ	CX, 24(AX)
 	MOVQ	BP, 32(AX)
-	MOVQ	0(SP), CX
+	MOVQ	0(SP), CX	// where the next call puts its own
+	MOVQ	CX, runtime·noyauBack(SB)
+	LEAQ	noyauAgain<>(SB), CX
 	MOVQ	CX, 40(AX)
 	XORL	AX, AX
 	RET
 
-// func noyauResume(handle, lo, n, off, sp, bp, pc uintptr)
-// It replaces the stack, so it keeps everything in registers.
-TEXT runtime·noyauResume(SB),NOSPLIT|NOFRAME,$0-56
-	MOVQ	handle+8(SP), DI
-	MOVQ	lo+16(SP), SI
-	MOVQ	n+24(SP), DX
-	MOVQ	off+32(SP), R10
-	MOVQ	sp+40(SP), R12
-	MOVQ	bp+48(SP), R13
-	MOVQ	pc+56(SP), R15
-	MOVQ	$17, AX		// pread64
-	SYSCALL
-	CMPQ	AX, DX
-	JNE	bad
-	MOVQ	R12, SP
-	MOVQ	R13, BP
+// noyauAgain is where a restored pVM begins: the second return of noyauSave. BX is the
+// address of the info page of isolation=vm or 0, CX and DI are functions of the vDSO.
+TEXT noyauAgain<>(SB),NOSPLIT|NOFRAME,$0
+	LEAQ	runtime·m0+(m_tls+8)(SB), AX
+	// WRFSBASEQ AX
+	BYTE	$0xf3; BYTE $0x48; BYTE $0x0f; BYTE $0xae; BYTE $0xd0
 	LEAQ	runtime·g0(SB), R14
 	XORPS	X15, X15
+	CLD
 	MOVL	$1, AX
+	MOVQ	runtime·noyauBack(SB), R15
+	JMP	R15
+
+// func noyauResume(r *noyauResumption)
+// It replaces the variables, and with them the stack, so it keeps everything in
+// registers and in r, which lies elsewhere.
+TEXT runtime·noyauResume(SB),NOSPLIT|NOFRAME,$0-8
+	MOVQ	8(SP), R12
+	MOVQ	R12, SP
+	LEAQ	noyauResumption_ext(R12), R13
+	MOVQ	noyauResumption_n(R12), R14
+next:
+	TESTQ	R14, R14
+	JEQ	mapped
+	MOVL	$9, AX		// mmap(address, length, read and write, private and fixed, …)
+	MOVQ	0(R13), DI
+	MOVQ	8(R13), SI
+	MOVL	$3, DX
+	MOVL	$0x12, R10
+	MOVQ	noyauResumption_handle(R12), R8
+	MOVQ	16(R13), R9
+	SYSCALL
+	CMPQ	AX, 0(R13)
+	JNE	bad
+	ADDQ	$24, R13
+	DECQ	R14
+	JMP	next
+mapped:
+	XORL	BX, BX
+	MOVQ	noyauResumption_gettimeofday(R12), CX
+	MOVQ	noyauResumption_clockGettime(R12), DI
+	MOVQ	noyauResumption_pc(R12), R15
+	MOVQ	noyauResumption_bp(R12), BP
+	MOVQ	noyauResumption_sp(R12), SP
 	JMP	R15
 bad:
 	MOVL	$231, AX
