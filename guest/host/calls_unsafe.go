@@ -89,7 +89,7 @@ func Accept(handle int32, sa []byte) (conn int32, salen int, errno linux.Errno) 
 
 // Close gives a handle back. Unwatch it first.
 func Close(handle int32) linux.Errno {
-	if isBatched(handle) {
+	if isBatched(handle) || orphaned {
 		unbatch(handle)
 		dropSlot(handle)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"noyau.dev/abi"
 	"noyau.dev/guest/linux"
+	"noyau.dev/guest/rt"
 )
 
 // Under isolation=vm a host call costs tens of microseconds. The ring (see
@@ -31,6 +32,7 @@ func ring() uintptr {
 		base := uintptr(0)
 		if info := vmInfo(); info != 0 {
 			base = *(*uintptr)(at(info, abi.VMInfoRing))
+			rt.RingChild(ringChild)
 		}
 		ringBase = base
 	}
@@ -78,11 +80,26 @@ func leaveRing() { inRing.Add(-1) }
 
 // resetRing is called in a restored pVM: its connections are gone, and so may be the ring.
 func resetRing() {
-	ringBase = 1
+	ringBase, orphaned = 1, false
 	for i := range batched {
 		batched[i].Store(0)
 	}
 	clear(slotDone[:])
+}
+
+// orphaned says that slots may be owned by handles that are not batched any more.
+var orphaned bool
+
+// ringChild runs in a forked pVM before any goroutine. Connections are the parent's, and
+// so is what lies in the ring of them. A goroutine may be in the middle of taking from
+// a slot, which therefore stays its own until the handle is closed.
+func ringChild() {
+	for i := range batched {
+		if batched[i].Load() != 0 {
+			batched[i].Store(0)
+			orphaned = true
+		}
+	}
 }
 
 func isBatched(handle int32) bool {

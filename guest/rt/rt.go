@@ -79,6 +79,7 @@ type Source struct {
 //	                                             // write this pVM to a file; true when it returns in a restored pVM
 //	func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32)
 //	                                             // copy this pVM; h are what the monitor gave for the child
+//	func RingChild(f func())                     // f runs in a child before any goroutine, on the system stack (vm only)
 
 // Hooks that the library OS sets for the runtime. They are variables since the
 // runtime is below the library OS. All are set before the app's first init.

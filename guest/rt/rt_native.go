@@ -125,6 +125,8 @@ func Snapshot(handle int32, busy *atomic.Int32) (restored bool, errno uint32) { 
 // Fork is not possible in a test: ENOSYS.
 func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32) { return false, 38 }
 
+func RingChild(f func()) {}
+
 var poll struct {
 	sync.Mutex
 	epfd    int

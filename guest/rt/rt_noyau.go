@@ -49,6 +49,7 @@ func next() (*Source, uint32)
 func rand64() uint64
 func snapshot(handle uintptr, busy *int32) (bool, uintptr)
 func fork(h *[abi.ForkHandles]int32) uintptr
+func setRingChild(f func())
 
 func Boot() *abi.BootHeader
 func Args() []string
@@ -130,6 +131,9 @@ func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32) {
 	}
 	return r == 0, 0
 }
+
+// RingChild is described in rt.go.
+func RingChild(f func()) { setRingChild(f) }
 
 // Snapshot is described in rt.go.
 func Snapshot(handle int32, busy *atomic.Int32) (restored bool, errno uint32) {

@@ -55,6 +55,9 @@ type Process interface {
 // A Forker is a Backend whose pVMs can fork. Its processes are Parents.
 type Forker interface{ CanFork() }
 
+// A Restorer is a Backend that makes pVMs of snapshots.
+type Restorer interface{ CanRestore() }
+
 // A Parent is a Process that may fork.
 type Parent interface {
 	Process
@@ -93,8 +96,19 @@ func Register(name string, b Backend) {
 // autoOrder is the preference of isolation "auto".
 var autoOrder = []string{"vm", "process"}
 
-// backend finds the isolation called name, one that can fork if that is wanted.
-func backend(name string, fork bool) (string, Backend, error) {
+// lacks says what b cannot do of what is wanted; "": nothing.
+func lacks(b Backend, fork, restore bool) string {
+	if _, ok := b.(Restorer); restore && !ok {
+		return "cannot restore snapshots yet"
+	}
+	if _, ok := b.(Forker); fork && !ok {
+		return "cannot fork"
+	}
+	return ""
+}
+
+// backend finds the isolation called name, one that can fork and restore if that is wanted.
+func backend(name string, fork, restore bool) (string, Backend, error) {
 	backends.Lock()
 	defer backends.Unlock()
 	if name != "" && name != "auto" {
@@ -110,8 +124,8 @@ func backend(name string, fork bool) (string, Backend, error) {
 		if err := b.Available(); err != nil {
 			return "", nil, fmt.Errorf("isolation %s cannot be used here: %w", name, err)
 		}
-		if _, ok := b.(Forker); fork && !ok {
-			return "", nil, fmt.Errorf("isolation %s cannot fork yet; use isolation process, or run without fork (--fork 0)", name)
+		if no := lacks(b, fork, restore); no != "" {
+			return "", nil, fmt.Errorf("isolation %s %s; use isolation process", name, no)
 		}
 		return name, b, nil
 	}
@@ -125,8 +139,8 @@ func backend(name string, fork bool) (string, Backend, error) {
 			why = append(why, n+": "+err.Error())
 			continue
 		}
-		if _, ok := b.(Forker); fork && !ok {
-			why = append(why, n+": cannot fork yet")
+		if no := lacks(b, fork, restore); no != "" {
+			why = append(why, n+": "+no)
 			continue
 		}
 		return n, b, nil

@@ -33,6 +33,9 @@ func (processBackend) Start(s *Spec) (Process, error) {
 // CanFork implements Forker.
 func (processBackend) CanFork() {}
 
+// CanRestore implements Restorer.
+func (processBackend) CanRestore() {}
+
 // hostProcess is a process.Process as this package knows it.
 type hostProcess struct{ p *process.Process }
 

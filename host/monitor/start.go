@@ -105,7 +105,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	if c.Restore != "" && c.Forks < 2 {
 		c.Forks = 2 // what a restored pVM needs is what a fork needs
 	}
-	isolation, be, err := backend(c.Isolation, c.Forks > 1)
+	isolation, be, err := backend(c.Isolation, c.Forks > 1, c.Restore != "")
 	if err != nil {
 		return nil, err
 	}

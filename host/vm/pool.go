@@ -143,7 +143,7 @@ func newShell(image *os.File) (*shell, error) {
 	unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
 	ours, its := os.NewFile(uintptr(pair[0]), "mailbox"), os.NewFile(uintptr(pair[1]), "mailbox")
 	defer its.Close()
-	p, err := launch(&process.Spec{Args: []string{"shell"}, Env: runner.ShellEnv(cpuid()), Files: []*os.File{its, kvm, its}}, false)
+	p, err := launch(&process.Spec{Args: []string{"shell"}, Env: runner.ShellEnv(cpuid()), Files: []*os.File{its, kvm, its}}, process.Allow{})
 	if err != nil {
 		ours.Close()
 		return nil, err

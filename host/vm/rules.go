@@ -10,20 +10,24 @@ import (
 // Rules is every system call that a runner can make from its first instruction:
 // what it needs later (runner.Calls) and what its own start needs. Before the
 // guest's first instruction the runner narrows itself down to runner.Calls.
-func Rules(netOut bool) []process.Rule {
+func Rules(netOut, fork bool) []process.Rule {
 	var rules []process.Rule
 	at := map[uint32]int{}
-	for _, c := range append(runner.Calls(netOut), runner.StartCalls()...) {
+	for _, c := range append(runner.Calls(netOut, fork), runner.StartCalls()...) {
 		r := process.Rule{Nr: c.Nr, Name: c.Name, Why: c.Why}
 		for _, v := range c.Values {
-			r.Any = append(r.Any, []process.Cond{process.Masked(c.Arg, uint64(c.Mask), uint64(v))})
+			all := []process.Cond{process.Masked(c.Arg, uint64(c.Mask), uint64(v))}
+			for _, a := range c.And {
+				all = append(all, process.Int(a.Arg, a.Value))
+			}
+			r.Any = append(r.Any, all)
 		}
 		i, again := at[c.Nr]
 		switch {
 		case !again:
 			at[c.Nr] = len(rules)
 			rules = append(rules, r)
-		case c.Nr == unix.SYS_IOCTL:
+		case c.Nr == unix.SYS_IOCTL && c.Mask != ^uint32(0):
 			rules[i] = r // the wider one
 		case len(r.Any) == 0 || len(rules[i].Any) == 0:
 			rules[i].Any = nil

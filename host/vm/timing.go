@@ -57,12 +57,12 @@ func (p *timingPage) report() {
 
 // timed is a process whose stages are wanted.
 type timed struct {
-	monitor.Process
+	monitor.Host
 	page *timingPage
 }
 
 func (t *timed) Wait() monitor.Status {
-	s := t.Process.Wait()
+	s := t.Host.Wait()
 	t.page.report()
 	return s
 }

@@ -24,11 +24,17 @@ func init() { monitor.Register("vm", backend{}) }
 
 type backend struct{}
 
-// filters are the runner's lists of system calls, by whether datagrams may go to
-// any address.
-var filters = [2]func() (*process.Filter, error){
-	sync.OnceValues(func() (*process.Filter, error) { return process.NewFilter(Rules(false)) }),
-	sync.OnceValues(func() (*process.Filter, error) { return process.NewFilter(Rules(true)) }),
+// filters are the runner's lists of system calls, by what the policy allows.
+var filters sync.Map // process.Allow → func() (*process.Filter, error)
+
+func filter(a process.Allow) (*process.Filter, error) {
+	f, ok := filters.Load(a)
+	if !ok {
+		f, _ = filters.LoadOrStore(a, sync.OnceValues(func() (*process.Filter, error) {
+			return process.NewFilter(Rules(a.SendAnywhere, a.Fork))
+		}))
+	}
+	return f.(func() (*process.Filter, error))()
 }
 
 // cpuid is what guests see of this host's processor. A runner that is not told
@@ -58,6 +64,9 @@ func (backend) Available() error {
 	go cpuid() // while the monitor opens what the pVM needs
 	return process.Prepare()
 }
+
+// CanFork implements monitor.Forker.
+func (backend) CanFork() {}
 
 func openKVM() (*os.File, error) {
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
@@ -100,25 +109,21 @@ func fresh(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 		o.Timing = n + 2
 		files = append(files, page.file)
 	}
-	return launch(&process.Spec{Args: s.Args, Env: runner.Env(o, s.Env), Files: files, Memory: s.Memory, CPU: s.CPU, Pids: s.Pids}, s.NetOut)
+	return launch(&process.Spec{Args: s.Args, Env: runner.Env(o, s.Env), Files: files, Memory: s.Memory, CPU: s.CPU, Pids: s.Pids},
+		process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork})
 }
 
 // launch starts a runner process.
-func launch(spec *process.Spec, netOut bool) (*process.Process, error) {
+func launch(spec *process.Spec, allow process.Allow) (*process.Process, error) {
 	exe, err := openRunner()
 	if err != nil {
 		return nil, err
 	}
 	defer exe.Close()
-	which := 0
-	if netOut {
-		which = 1
-	}
-	filter, err := filters[which]()
-	if err != nil {
+	if spec.Filter, err = filter(allow); err != nil {
 		return nil, err
 	}
-	spec.Image, spec.Filter = exe, filter
+	spec.Image, spec.Allow = exe, allow
 	if spec.Memory != 0 {
 		spec.Memory += overhead
 	}

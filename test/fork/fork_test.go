@@ -40,7 +40,7 @@ func config(t testing.TB, args ...string) monitor.Config {
 	if err != nil {
 		t.Skip("no image can be built here: ", err)
 	}
-	return monitor.Config{Image: path, Args: args, Isolation: "process", Forks: 32, Stderr: os.Stderr}
+	return monitor.Config{Image: path, Args: args, Isolation: isolation(), Forks: 32, Stderr: os.Stderr}
 }
 
 func start(t testing.TB, c monitor.Config) *monitor.Instance {

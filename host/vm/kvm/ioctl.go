@@ -29,3 +29,6 @@ const (
 const RequestType = 0xAE00
 
 var RunRequests = []uint32{reqRun, reqGetSregs, reqGetXSave, reqSetXSave, reqSetMemory}
+
+// RemakeRequests are those that Remake makes besides.
+var RemakeRequests = []uint32{reqCreateVM, reqCreateVCPU, reqSetCPUID, reqSetXCRs, reqSetMSRs, reqSetAttr}

@@ -16,6 +16,40 @@ type VM struct {
 	dev, vm, vcpu int
 	mapped        []byte
 	run           *run
+
+	// What was set, for Remake.
+	cpuid   *cpuidList
+	xcrs    *xcrList
+	msrs    msrList
+	zeroTSC bool
+}
+
+// cpuidList is struct kvm_cpuid2.
+type cpuidList struct {
+	n, _ uint32
+	e    [256]CPUIDEntry
+}
+
+// xcrList is struct kvm_xcrs.
+type xcrList struct {
+	n, flags uint32
+	e        [16]struct {
+		xcr, _ uint32
+		value  uint64
+	}
+	_ [16]uint64
+}
+
+// maxMSRs is how many registers are ever set.
+const maxMSRs = 4
+
+// msrList is struct kvm_msrs.
+type msrList struct {
+	n, _ uint32
+	e    [maxMSRs]struct {
+		index, _ uint32
+		value    uint64
+	}
 }
 
 // ioctl makes a request whose argument is the address of a variable, or nil. The Go
@@ -114,15 +148,21 @@ func (v *VM) SetMemory(slot uint32, gpa uint64, mem []byte) error {
 	if v.vm < 0 {
 		return nil
 	}
+	if e := v.AddMemory(slot, gpa, mem); e != 0 {
+		return fmt.Errorf("kvm: memory slot %d at %#x, %d bytes: %w", slot, gpa, len(mem), e)
+	}
+	return nil
+}
+
+// AddMemory is SetMemory that does not allocate if it fails.
+func (v *VM) AddMemory(slot uint32, gpa uint64, mem []byte) unix.Errno {
 	r := struct {
 		slot, flags uint32
 		gpa, size   uint64
 		addr        uintptr
 	}{slot, 0, gpa, uint64(len(mem)), uintptr(unsafe.Pointer(unsafe.SliceData(mem)))}
-	if _, e := ioctl(v.vm, reqSetMemory, unsafe.Pointer(&r)); e != 0 {
-		return fmt.Errorf("kvm: memory slot %d at %#x, %d bytes: %w", slot, gpa, len(mem), e)
-	}
-	return nil
+	_, e := ioctl(v.vm, reqSetMemory, unsafe.Pointer(&r))
+	return e
 }
 
 // SupportedCPUID returns what this host can show a guest.
@@ -130,10 +170,7 @@ func (v *VM) SupportedCPUID() ([]CPUIDEntry, error) { return SupportedCPUID(v.de
 
 // SupportedCPUID is the same through a descriptor of /dev/kvm.
 func SupportedCPUID(dev int) ([]CPUIDEntry, error) {
-	var b struct {
-		n, _ uint32
-		e    [256]CPUIDEntry
-	}
+	var b cpuidList
 	b.n = uint32(len(b.e))
 	if _, e := ioctl(dev, reqSupportedCPUID, unsafe.Pointer(&b)); e != 0 {
 		return nil, fmt.Errorf("kvm: supported CPUID: %w", e)
@@ -143,29 +180,19 @@ func SupportedCPUID(dev int) ([]CPUIDEntry, error) {
 
 // SetCPUID sets what the guest sees; leaves that are not in it read as zeros.
 func (v *VM) SetCPUID(list []CPUIDEntry) error {
-	var b struct {
-		n, _ uint32
-		e    [256]CPUIDEntry
-	}
-	b.n = uint32(copy(b.e[:], list))
-	if _, e := ioctl(v.vcpu, reqSetCPUID, unsafe.Pointer(&b)); e != 0 {
-		return fmt.Errorf("kvm: set CPUID (%d entries): %w", b.n, e)
+	v.cpuid = new(cpuidList)
+	v.cpuid.n = uint32(copy(v.cpuid.e[:], list))
+	if _, e := ioctl(v.vcpu, reqSetCPUID, unsafe.Pointer(v.cpuid)); e != 0 {
+		return fmt.Errorf("kvm: set CPUID (%d entries): %w", v.cpuid.n, e)
 	}
 	return nil
 }
 
 // SetXCR0 sets which extended states the guest has.
 func (v *VM) SetXCR0(mask uint64) error {
-	var x struct {
-		n, flags uint32
-		e        [16]struct {
-			xcr, _ uint32
-			value  uint64
-		}
-		_ [16]uint64
-	}
-	x.n, x.e[0].value = 1, mask
-	if _, e := ioctl(v.vcpu, reqSetXCRs, unsafe.Pointer(&x)); e != 0 {
+	v.xcrs = new(xcrList)
+	v.xcrs.n, v.xcrs.e[0].value = 1, mask
+	if _, e := ioctl(v.vcpu, reqSetXCRs, unsafe.Pointer(v.xcrs)); e != 0 {
 		return fmt.Errorf("kvm: set XCR0 to %#x: %w", mask, e)
 	}
 	return nil
@@ -207,27 +234,28 @@ func (v *VM) SetXSave(x *XSave) error {
 	return nil
 }
 
-type msrs struct {
-	n, _     uint32
-	index, _ uint32
-	value    uint64
-}
-
 // MSR reads a model specific register of the guest.
 func (v *VM) MSR(index uint32) (uint64, error) {
-	m := msrs{n: 1, index: index}
+	m := msrList{n: 1}
+	m.e[0].index = index
 	if n, e := ioctl(v.vcpu, reqGetMSRs, unsafe.Pointer(&m)); e != 0 || n != 1 {
 		return 0, fmt.Errorf("kvm: get MSR %#x: %v", index, e)
 	}
-	return m.value, nil
+	return m.e[0].value, nil
 }
 
 // SetMSR sets a model specific register of the guest.
 func (v *VM) SetMSR(index uint32, value uint64) error {
-	m := msrs{n: 1, index: index, value: value}
+	m := msrList{n: 1}
+	m.e[0].index, m.e[0].value = index, value
 	if n, e := ioctl(v.vcpu, reqSetMSRs, unsafe.Pointer(&m)); e != 0 || n != 1 {
 		return fmt.Errorf("kvm: set MSR %#x: %v", index, e)
 	}
+	if v.msrs.n == maxMSRs {
+		return fmt.Errorf("kvm: set MSR %#x: %d were set already", index, maxMSRs)
+	}
+	v.msrs.e[v.msrs.n] = m.e[0]
+	v.msrs.n++
 	return nil
 }
 
@@ -242,7 +270,8 @@ func (v *VM) ClearTSCOffset() bool {
 		addr         uintptr
 	}{addr: uintptr(unsafe.Pointer(&noOffset))}
 	_, e := ioctl(v.vcpu, reqSetAttr, unsafe.Pointer(&a))
-	return e == 0
+	v.zeroTSC = e == 0
+	return v.zeroTSC
 }
 
 // TSCKHz is the frequency of the guest's time stamp counter; 0 if unknown.

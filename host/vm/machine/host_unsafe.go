@@ -69,6 +69,12 @@ func madvise(b []byte, advice int) unix.Errno {
 	return e
 }
 
+// mapOver maps a file, or nothing, over memory.
+func mapOver(b []byte, flags, fd int, off int64) unix.Errno {
+	_, _, e := unix.RawSyscall6(unix.SYS_MMAP, ptr(b), uintptr(len(b)), protRW, uintptr(flags|unix.MAP_FIXED), uintptr(fd), uintptr(off))
+	return e
+}
+
 func ptr(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
 // populate makes the host's page table entries of mem now, which takes far less

@@ -30,6 +30,7 @@ type region struct {
 	lo, hi uint64   // what CallMap has granted: offsets into mem
 	slots  []uint32 // by slotSize: the number of the memory slot, 0 for none
 	next   uint32
+	files  fileMaps
 	Faults int // first touches answered by an exit
 }
 
@@ -83,7 +84,7 @@ func (m *Memory) MapRegion(a Addr, n uint64, write bool) unix.Errno {
 		return unix.ENOMEM
 	}
 	if lo, hi := max(o, g.lo), min(o+n, g.hi); lo < hi {
-		if madvise(g.mem[lo:hi], unix.MADV_DONTNEED) != 0 {
+		if g.release(lo, hi) != 0 {
 			return unix.ENOMEM
 		}
 	}
@@ -136,12 +137,17 @@ func (m *Memory) slotFor(i uint64) error {
 	if g.slots[i] != 0 {
 		return nil
 	}
-	b := g.mem[i*slotSize:]
-	b = b[:min(len(b), slotSize):min(len(b), slotSize)]
-	if err := m.vm.SetMemory(g.next, gpaRegion+i*slotSize, b); err != nil {
+	if err := m.vm.SetMemory(g.next, gpaRegion+i*slotSize, g.slot(i)); err != nil {
 		return err
 	}
 	g.slots[i] = g.next
 	g.next++
 	return nil
+}
+
+// slot is the memory of slot i of the region.
+func (g *region) slot(i uint64) []byte {
+	b := g.mem[i*slotSize:]
+	n := min(len(b), slotSize)
+	return b[:n:n]
 }

@@ -48,6 +48,7 @@ func (r *Runner) do(c *call) uint64 {
 			return fail(unix.EBADF)
 		}
 		r.handles.remove(c.a1)
+		r.forks.watch(c.a1, false)
 		if r.ring.close(c.a1) {
 			return 0
 		}
@@ -185,6 +186,7 @@ func (r *Runner) watch(c *call) uint64 {
 		return fail(unix.EBADF)
 	}
 	if c.a2 == unix.EPOLL_CTL_DEL {
+		r.forks.watch(c.a3, false)
 		return r.sys(unix.SYS_EPOLL_CTL, uintptr(c.a1), unix.EPOLL_CTL_DEL, uintptr(c.a3), ptrOf(&r.event), 0, 0)
 	}
 	b := r.m.Bytes(machine.Addr(c.a4), 12, false)
@@ -192,13 +194,20 @@ func (r *Runner) watch(c *call) uint64 {
 		return fail(unix.EFAULT)
 	}
 	copy(r.event[:], b)
-	return r.sys(unix.SYS_EPOLL_CTL, uintptr(c.a1), uintptr(c.a2), uintptr(c.a3), ptrOf(&r.event), 0, 0)
+	v := r.sys(unix.SYS_EPOLL_CTL, uintptr(c.a1), uintptr(c.a2), uintptr(c.a3), ptrOf(&r.event), 0, 0)
+	if v == 0 {
+		r.forks.watch(c.a3, true)
+	}
+	return v
 }
 
-// mmap grows the region or releases a part of it. Maps of files do not exist
-// here: the guest emulates them by reading.
+// mmap grows the region or releases a part of it, or maps what members of a family
+// share. Other maps of files do not exist here: the guest emulates them by reading.
 func (r *Runner) mmap(c *call) uint64 {
 	const want = unix.MAP_PRIVATE | unix.MAP_ANON | unix.MAP_FIXED
+	if c.a4 == unix.MAP_SHARED|unix.MAP_FIXED && r.forks.allowed {
+		return r.share(c)
+	}
 	if c.a4&unix.MAP_ANON == 0 || c.a4&unix.MAP_SHARED != 0 {
 		return fail(unix.ENODEV)
 	}

@@ -27,4 +27,24 @@ func (h handles) add(n uint64) bool {
 	return true
 }
 
+// each calls f for those below top.
+func (h handles) each(top uint64, f func(n uint64)) {
+	for w, bits := range h[:(min(top, maxHandles)+63)/64] {
+		for n := uint64(w) * 64; bits != 0; n, bits = n+1, bits>>1 {
+			if bits&1 != 0 {
+				f(n)
+			}
+		}
+	}
+}
+
+// clear removes those below top. It writes only where there are any.
+func (h handles) clear(top uint64) {
+	for w := range h[:(min(top, maxHandles)+63)/64] {
+		if h[w] != 0 {
+			h[w] = 0
+		}
+	}
+}
+
 func (h handles) remove(n uint64) { h[n/64] &^= 1 << (n % 64) }

@@ -57,8 +57,8 @@ func begun(env []string) (*Runner, error) {
 		return nil, err
 	}
 	made := gettime(unix.CLOCK_MONOTONIC)
-	unix.Close(cfg.KVM)
 	if o.shell {
+		m.VM.CloseDevice()
 		if err := waitForImage(m, &o, cfg); err != nil {
 			return nil, err
 		}
@@ -80,7 +80,7 @@ func begun(env []string) (*Runner, error) {
 	if err := r.startTick(); err != nil {
 		return nil, err
 	}
-	if err := seal(Calls(r.boot.Flags&abi.BootNetOut != 0)); err != nil {
+	if err := seal(Calls(r.boot.Flags&abi.BootNetOut != 0, r.forks.allowed)); err != nil {
 		return nil, err
 	}
 	r.Timing.Sealed = gettime(unix.CLOCK_MONOTONIC)

@@ -54,6 +54,7 @@ type Runner struct {
 	// How system calls are made; tests look at them instead.
 	sys, block func(nr, a1, a2, a3, a4, a5, a6 uintptr) uint64
 	boot       abi.BootHeader
+	forks      forks
 	handles    handles
 	ring       ring
 	sig        signals
@@ -98,6 +99,7 @@ func New(m *machine.Machine, cfg *Config) (*Runner, error) {
 	if err := r.load(cfg); err != nil {
 		return nil, err
 	}
+	r.startForks()
 	return r, nil
 }
 
@@ -195,6 +197,10 @@ func (r *Runner) hypercall() (End, bool) {
 		if why := r.sig.sigreturn(r.m); why != "" {
 			return killed(unix.SIGSEGV, why), true
 		}
+		return End{}, false
+	case abi.CallFork:
+		g.RAX = r.fork(&c)
+		r.m.VM.Changed()
 		return End{}, false
 	}
 	g.RAX = r.do(&c)

@@ -5,18 +5,23 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
 )
+
+type sealCase struct {
+	allowed bool
+	do      func()
+}
 
 // sealCases are system calls tried in a process that has sealed itself. The
 // arguments are such that an allowed call does no harm.
-var sealCases = map[string]struct {
-	allowed bool
-	do      func()
-}{
+var sealCases = map[string]sealCase{
 	"recvfrom":                      {true, func() { unix.RawSyscall6(unix.SYS_RECVFROM, 99, 0, 0, 0, 0, 0) }},
 	"sendto":                        {true, func() { unix.RawSyscall6(unix.SYS_SENDTO, 99, 0, 0, 0, 0, 0) }},
 	"sendto an address":             {false, func() { unix.RawSyscall6(unix.SYS_SENDTO, 99, 0, 0, 0, 0x1000, 16) }},
@@ -52,12 +57,56 @@ var sealCases = map[string]struct {
 	"x32":                           {false, func() { unix.RawSyscall(unix.SYS_CLOSE|1<<30, 99, 0, 0) }},
 }
 
+// sealForkCases are those tried with the list of a runner whose image may fork.
+var sealForkCases = map[string]sealCase{
+	"fork":                     {true, func() { forkTo(uintptr(abi.ForkFlags), 0) }},
+	"fork without the parent":  {false, func() { forkTo(uintptr(unix.SIGCHLD), 0) }},
+	"fork and another stack":   {false, func() { forkTo(uintptr(abi.ForkFlags), 0x1000) }},
+	"fork of the memory alone": {false, func() { forkTo(unix.CLONE_VM|unix.CLONE_PARENT|uintptr(unix.SIGCHLD), 0) }},
+	"namespaces":               {false, func() { forkTo(unix.CLONE_NEWUSER|uintptr(abi.ForkFlags), 0) }},
+	"a thread":                 {true, func() { done := make(chan int); go func() { runtime.LockOSThread(); done <- 1 }(); <-done }},
+	"KVM_RUN":                  {true, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0xAE80, 0) }},
+	"KVM_CREATE_VM":            {true, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0xAE01, 0) }},
+	"KVM_CREATE_VCPU":          {true, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0xAE41, 0) }},
+	"KVM_SET_MSRS":             {true, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0x4008AE89, 0) }},
+	"KVM_CREATE_DEVICE":        {false, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0xC00CAEE0, 0) }},
+	"KVM_CREATE_IRQCHIP":       {false, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0xAE60, 0) }},
+	"KVM_IRQFD":                {false, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0x4020AE76, 0) }},
+	"TIOCSTI":                  {false, func() { unix.RawSyscall(unix.SYS_IOCTL, 0, unix.TIOCSTI, 0) }},
+	"dup3":                     {true, func() { unix.RawSyscall(unix.SYS_DUP3, 99, 98, unix.O_CLOEXEC) }},
+	"dup3 over exec":           {false, func() { unix.RawSyscall(unix.SYS_DUP3, 99, 98, 0) }},
+	"die with the monitor":     {true, func() { unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0) }},
+	"live without it":          {false, func() { unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, 0, 0) }},
+	"name memory":              {true, func() { unix.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_VMA, 0, 0, 0, 0, 0) }},
+	"prctl":                    {false, func() { unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) }},
+	"tick":                     {true, func() { unix.RawSyscall(unix.SYS_SETITIMER, 2, 0, 0) }},
+	"alarm":                    {false, func() { unix.RawSyscall(unix.SYS_SETITIMER, 0, 0, 0) }},
+	"seals":                    {true, func() { unix.RawSyscall(unix.SYS_FCNTL, 99, unix.F_GET_SEALS, 0) }},
+	"fcntl F_SETOWN":           {false, func() { unix.RawSyscall(unix.SYS_FCNTL, 99, unix.F_SETOWN, 1) }},
+	"clone3":                   {false, func() { unix.RawSyscall(435, 0, 0, 0) }},
+	"execve":                   {false, func() { unix.RawSyscall(unix.SYS_EXECVE, 0, 0, 0) }},
+	"openat":                   {false, func() { unix.Open("/", unix.O_RDONLY, 0) }},
+	"setpgid":                  {false, func() { unix.Setpgid(0, 0) }},
+	"sendto an address":        {false, func() { unix.RawSyscall6(unix.SYS_SENDTO, 99, 0, 0, 0, 0x1000, 16) }},
+}
+
+// forkTo makes a raw clone; a child ends at once.
+func forkTo(flags, stack uintptr) {
+	if pid, _, _ := unix.RawSyscall6(unix.SYS_CLONE, flags, stack, 0, 0, 0, 0); pid == 0 {
+		exit(0)
+	}
+}
+
 const sealEnv = "NOYAU_SEAL_CASE"
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(sealEnv); name != "" {
+		list, name, _ := strings.Cut(name, ":")
 		c := sealCases[name]
-		if err := seal(Calls(false)); err != nil {
+		if list == "fork" {
+			c = sealForkCases[name]
+		}
+		if err := seal(Calls(false, list == "fork")); err != nil {
 			unix.Write(2, []byte(err.Error()))
 			unix.Exit(3)
 		}
@@ -69,10 +118,16 @@ func TestMain(m *testing.M) {
 
 // TestSeal tries calls that the sealed runner may make and calls that it may not.
 func TestSeal(t *testing.T) {
-	for name, c := range sealCases {
-		t.Run(name, func(t *testing.T) {
+	for list, cases := range map[string]map[string]sealCase{"": sealCases, "fork": sealForkCases} {
+		testSeal(t, list, cases)
+	}
+}
+
+func testSeal(t *testing.T, list string, cases map[string]sealCase) {
+	for name, c := range cases {
+		t.Run(list+":"+name, func(t *testing.T) {
 			cmd := exec.Command("/proc/self/exe")
-			cmd.Env = append(os.Environ(), sealEnv+"="+name)
+			cmd.Env = append(os.Environ(), goDebug, sealEnv+"="+list+":"+name)
 			out, err := cmd.CombinedOutput()
 			killed := false
 			var ee *exec.ExitError

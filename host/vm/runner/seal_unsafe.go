@@ -10,7 +10,7 @@ import (
 )
 
 // compile writes the seccomp filter for a list of calls: a call that is not in
-// it ends the process. Arguments are compared by their lower 32 bits, which is
+// it, or with no alternative that allows it, ends the process. Arguments are compared by their lower 32 bits, which is
 // all that the kernel reads of those in the list; sendto's address alone is
 // compared in full.
 func compile(calls []Call) ([]unix.SockFilter, error) {
@@ -34,10 +34,20 @@ func compile(calls []Call) ([]unix.SockFilter, error) {
 				unix.SockFilter{Code: ld, K: 20 + 8*4}, unix.SockFilter{Code: jeq, Jt: 1, K: 0}, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS})
 		default:
 			body = append(body, unix.SockFilter{Code: ld, K: uint32(16 + 8*c.Arg)}, unix.SockFilter{Code: and, K: c.Mask})
+			// What does not hold goes on behind: rest is how many instructions follow.
+			rest := len(c.Values) + 2*len(c.And) + 1
 			for i, v := range c.Values {
-				body = append(body, unix.SockFilter{Code: jeq, Jt: uint8(len(c.Values) - i), K: v})
+				rest--
+				j := unix.SockFilter{Code: jeq, Jt: uint8(len(c.Values) - 1 - i), K: v}
+				if i == len(c.Values)-1 {
+					j.Jf = uint8(rest)
+				}
+				body = append(body, j)
 			}
-			body = append(body, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS})
+			for _, a := range c.And {
+				rest -= 2
+				body = append(body, unix.SockFilter{Code: ld, K: uint32(16 + 8*a.Arg)}, unix.SockFilter{Code: jeq, Jf: uint8(rest), K: a.Value})
+			}
 		}
 		body = append(body, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW})
 		if len(body) > 255 {

@@ -71,12 +71,13 @@ func noyauReceived(hdr uintptr) {
 //go:linkname noyau_fork internal/noyau/rt.fork
 func noyau_fork(h *[abi.ForkHandles]int32) (r uintptr) {
 	systemstack(func() {
-		r = noyauHostcall(abi.CallFork, abi.ForkFlags, 0, 0, 0, 0, 0)
+		if noyauHyper != 0 {
+			r = noyauForkVM(h)
+		} else if r = noyauHostcall(abi.CallFork, abi.ForkFlags, 0, 0, 0, 0, 0); r == 0 {
+			noyauChild(h)
+		}
 		if int(r) >= 0 {
 			noyauForked = true
-		}
-		if r == 0 {
-			noyauChild(h)
 		}
 	})
 	return r

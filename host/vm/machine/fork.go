@@ -1,0 +1,45 @@
+package machine
+
+import (
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/host/vm/kvm"
+)
+
+// saved is the state of the vCPU between Save and Reborn. There is one machine in a
+// process, and what lies here needs no memory when it is wanted.
+var saved kvm.State
+
+// CanFork reports whether the machine can be made anew in a fork of this process.
+func (m *Machine) CanFork() bool { return m.VM.CanRemake() }
+
+// Save reads the state of the vCPU for Reborn. The guest has just made a host call.
+func (m *Machine) Save() error { return m.VM.Save(&saved) }
+
+// Reborn makes the machine anew, as it was at Save, in a fork of this process, which has
+// a copy of its memory. A virtual machine belongs to the address space that it was
+// made in, so that of the parent is of no use here. It does not allocate, and returns
+// what failed and why.
+func (m *Machine) Reborn() (failed string, e unix.Errno) {
+	if failed, e = m.VM.Remake(&saved); e != 0 {
+		return failed, e
+	}
+	for slot, b := range [...]struct {
+		gpa uint64
+		mem []byte
+	}{slotSystem: {gpaSystem, m.system}, slotImage: {gpaImage, m.image}} {
+		if e := m.VM.AddMemory(uint32(slot), b.gpa, b.mem); e != 0 {
+			return "add the memory of the image", e
+		}
+	}
+	g := &m.region
+	for i, slot := range g.slots {
+		if slot == 0 {
+			continue
+		}
+		if e := m.VM.AddMemory(slot, gpaRegion+uint64(i)*slotSize, g.slot(uint64(i))); e != 0 {
+			return "add the memory of the region", e
+		}
+	}
+	return "", 0
+}

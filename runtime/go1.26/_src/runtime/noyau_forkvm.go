@@ -1,0 +1,39 @@
+package runtime
+
+// Fork under isolation=vm: see abi.VMForkGive…. Its host does most of what noyauChild
+// does, since each host call is an exit there.
+
+import (
+	"internal/noyau/abi"
+	"unsafe"
+)
+
+// noyauRingChild drops what the library OS keeps of the parent's connections in the ring;
+// it is the library OS's function, and runs before any goroutine does.
+var noyauRingChild func()
+
+//go:linkname noyau_ringChild internal/noyau/rt.setRingChild
+func noyau_ringChild(f func()) { noyauRingChild = f }
+
+// noyauForkVM makes the host call, on g0. It returns 0 in the child.
+func noyauForkVM(h *[abi.ForkHandles]int32) uintptr {
+	var a [abi.VMForkSize / 8]uint64
+	*(*[abi.ForkHandles]int32)(unsafe.Pointer(&a)) = *h
+	a[abi.VMForkBoot/8] = uint64(uintptr(unsafe.Pointer(&noyauBootBlock)))
+	a[abi.VMForkOwn/8] = uint64(uintptr(unsafe.Pointer(&noyauOwn)))
+	a[abi.VMForkWords/8] = uint64((noyauOwnTop + 63) / 64)
+	r := noyauHostcall(abi.CallFork, abi.ForkFlags, 0, uintptr(noescape(unsafe.Pointer(&a))), 0, 0, 0)
+	if r == 0 {
+		memory := noyau.boot.Memory
+		if !noyau.boot.Take(noyauBootBlock[:]) {
+			exit(125)
+		}
+		clear(noyauBootBlock[:])
+		noyau.boot.Memory = memory
+		noyauReseed()
+		if noyauRingChild != nil {
+			noyauRingChild()
+		}
+	}
+	return r
+}
