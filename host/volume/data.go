@@ -84,7 +84,11 @@ func (f *File) Falloc(mode, off, length uint64) error {
 func (f *File) Flock(op int) error {
 	switch op {
 	case unix.LOCK_SH, unix.LOCK_EX, unix.LOCK_UN:
-		return retry(func() error { return unix.Flock(f.fd, op|unix.LOCK_NB) })
+		err := retry(func() error { return unix.Flock(f.fd, op|unix.LOCK_NB) })
+		if err == nil {
+			f.held.setFlock(op)
+		}
+		return err
 	}
 	return unix.EINVAL
 }
@@ -96,7 +100,11 @@ func (f *File) Lock(typ int16, start, length int64) error {
 	if err != nil {
 		return err
 	}
-	return retry(func() error { return unix.FcntlFlock(uintptr(f.fd), unix.F_OFD_SETLK, &lk) })
+	err = retry(func() error { return unix.FcntlFlock(uintptr(f.fd), unix.F_OFD_SETLK, &lk) })
+	if err == nil {
+		f.held.set(typ, start, length)
+	}
+	return err
 }
 
 // Locked returns a lock that would be in the way of the given one; typ is

@@ -16,6 +16,7 @@ type File struct {
 	fd   int
 	dir  bool
 	path bool // opened with O_PATH
+	held held
 }
 
 const (

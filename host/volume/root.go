@@ -68,6 +68,9 @@ func Open(s Spec, n uint32, ids IDs) (*Root, error) {
 
 // Close closes the directory.
 func (r *Root) Close() {
+	if r == nil {
+		return
+	}
 	unix.Close(r.fd)
 	r.fd = -1
 }
