@@ -217,28 +217,42 @@ func (s *Socket) publish(backlog int) linux.Errno {
 
 func init() { kernel.OnRestore(republish) }
 
-// republish gives the listeners of a restored pVM sockets of the host again. Those of
-// before stand for nothing.
+// republish gives the listeners and the UDP sockets of a restored pVM sockets of the host
+// again. Those of before stand for nothing. All are let go before the first is asked for,
+// so that nobody who waits meets one.
 func republish() {
-	type old struct {
-		s *Socket
-		h *hostSock
-	}
-	var list []old
+	var listeners, datagrams []*Socket
+	var old []*hostSock
 	netMu.Lock()
 	for _, e := range tcpPorts.ports {
 		for s := e.head; s != nil; s = s.nextPort {
 			if h := s.host.Load(); h != nil && s.st.Load() == stListen {
 				s.host.Store(nil)
-				list = append(list, old{s, h})
+				listeners, old = append(listeners, s), append(old, h)
+			}
+		}
+	}
+	for _, e := range udpPorts.ports {
+		for s := e.head; s != nil; s = s.nextPort {
+			if h := s.host.Load(); h != nil && !h.to && s.st.Load() == stNew {
+				s.host.Store(nil)
+				datagrams, old = append(datagrams, s), append(old, h)
 			}
 		}
 	}
 	netMu.Unlock()
-	for _, o := range list {
-		o.h.close()
-		if e := o.s.publish(o.s.l.backlog); e != 0 {
-			o.s.err.Store(uint32(e))
+	for _, h := range old {
+		h.close()
+	}
+	for _, s := range listeners {
+		if e := s.publish(s.l.backlog); e != 0 {
+			s.err.Store(uint32(e))
+		}
+	}
+	for _, s := range datagrams {
+		r, e := host.Request(abi.Msg{Op: abi.OpUDP}, encode(&s.local))
+		if e = s.published(&r, e, stNew); e != 0 {
+			s.err.Store(uint32(e))
 		}
 	}
 }
