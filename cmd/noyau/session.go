@@ -93,7 +93,9 @@ func (s *session) Members() any { return s.inst.Members() }
 
 func (s *session) Fork(ctx context.Context) (int, error) { return s.inst.Fork(ctx) }
 
-func (s *session) Snapshot(ctx context.Context, path string) error { return s.inst.Snapshot(ctx, path) }
+func (s *session) Snapshot(ctx context.Context, q state.SnapshotRequest) error {
+	return s.inst.Snapshot(ctx, q.Path, monitor.SnapshotOptions{Compress: q.Compress, Alone: q.Alone})
+}
 
 func (s *session) Pause(on bool) error { return s.inst.Pause(on) }
 

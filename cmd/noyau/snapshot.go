@@ -14,12 +14,13 @@ import (
 
 func newSnapshot() *cobra.Command {
 	var out string
+	var q state.SnapshotRequest
 	cmd := &cobra.Command{
 		Use:   "snapshot [flags] PVM",
 		Short: "Write a running pVM to a file",
 		Long: `Snapshot writes a pVM as it is now to a file, and lets it go on. Restore makes pVMs
-of the file. The pVM must have been started with --fork N, or use package pvm. Its
-forks are not in the file.`,
+of the file. The pVM must have been started with --fork N, or use package pvm. A file
+holds one pVM: with forks it is refused, or made of the first alone (--alone).`,
 		Example:           "  noyau snapshot web -o web.snap\n  noyau restore -d -p 8081:80 web.snap",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: pvmNames((*state.Entry).Alive),
@@ -31,11 +32,11 @@ forks are not in the file.`,
 			if out == "" {
 				out = e.Meta.Name + ".snap"
 			}
-			path, err := filepath.Abs(out)
+			q.Path, err = filepath.Abs(out)
 			if err != nil {
 				return err
 			}
-			if err := e.Control().Snapshot(cmd.Context(), path); err != nil {
+			if err := e.Control().Snapshot(cmd.Context(), q); err != nil {
 				return err
 			}
 			fmt.Println(out)
@@ -43,6 +44,8 @@ forks are not in the file.`,
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write; NAME.snap by default")
+	cmd.Flags().BoolVar(&q.Compress, "compress", false, "compress it by zstd: smaller, and slower to restore")
+	cmd.Flags().BoolVar(&q.Alone, "alone", false, "leave out the forks that the pVM has")
 	return cmd
 }
 

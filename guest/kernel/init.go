@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"noyau.dev/abi"
@@ -59,17 +60,38 @@ var forks []func()
 // path of every fork: what can wait until somebody asks should (see host.ReloadBoot).
 func OnFork(f func()) { forks = append(forks, f) }
 
-var restores []func()
+var restores, freezes, thaws []func()
+
+// OnSnapshot registers freeze to run before a snapshot is written, and thaw after that or,
+// in a restored pVM, after the functions of OnRestore. In between nothing may happen to
+// what the monitor notes in a snapshot. What was frozen first is thawed last.
+func OnSnapshot(freeze, thaw func()) { freezes, thaws = append(freezes, freeze), append(thaws, thaw) }
 
 // OnRestore registers f to run in a pVM that was restored from a snapshot, on a
 // goroutine of its own, after the functions of OnFork.
 func OnRestore(f func()) { restores = append(restores, f) }
 
+// Restored reports, in functions of OnFork and OnSnapshot, whether this is a pVM that has
+// just been restored.
+func Restored() bool { return restored.Load() }
+
+var restored atomic.Bool
+
 // snapshot writes this pVM to a file.
 func snapshot() {
+	for _, f := range freezes {
+		f()
+	}
+	defer func() {
+		for _, f := range slices.Backward(thaws) {
+			f()
+		}
+		restored.Store(false)
+	}()
 	if !host.Snapshot() {
 		return
 	}
+	restored.Store(true)
 	startTime = Now()
 	for _, f := range forks {
 		f()

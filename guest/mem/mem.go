@@ -32,6 +32,7 @@ func init() {
 		kernel.Register(nr, func(kernel.Args) (uintptr, linux.Errno) { return 0, 0 })
 	}
 	exist = kernel.SetMaps(written)
+	kernel.OnSnapshot(freeze, thaw)
 	kernel.OnExit(func() { writeBack(0, ^uintptr(0)) })
 }
 

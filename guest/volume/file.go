@@ -67,7 +67,9 @@ func (f *file) Pread(p []byte, off int64) (int, linux.Errno) {
 		return 0, linux.EINVAL
 	}
 	for {
+		gate.RLock()
 		n, e := host.Pread(f.fd, p, off)
+		gate.RUnlock()
 		if e != linux.EINTR {
 			return n, e
 		}
@@ -135,7 +137,9 @@ func (f *file) pwrite(p []byte, off int64) (int, linux.Errno) {
 func (f *file) write(p []byte, off int64) (int, linux.Errno) {
 	changes.Add(1)
 	for {
+		gate.RLock()
 		n, e := host.Pwrite(f.fd, p, off)
+		gate.RUnlock()
 		if e != linux.EINTR {
 			changes.Add(1)
 			return n, e
@@ -203,7 +207,12 @@ func (f *file) Allocate(mode uint32, off, n int64) linux.Errno {
 
 func (f *file) SetFlags(flags uint32) { f.flags.Store(flags) }
 
-func (f *file) MapHandle() (int32, bool) { return f.fd, true }
-func (f *file) MapKey() any              { return f.boxed }
+func (f *file) MapHandle() (int32, bool) {
+	gate.RLock()
+	defer gate.RUnlock()
+	return f.fd, f.fd >= 0
+}
+
+func (f *file) MapKey() any { return f.boxed }
 
 func (f *file) Release() { f.drop() }

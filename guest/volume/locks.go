@@ -21,8 +21,11 @@ var posix struct {
 }
 
 func init() {
-	// A child does not inherit POSIX locks.
+	// A child does not inherit POSIX locks. A restored pVM has those that it had.
 	kernel.OnFork(func() {
+		if kernel.Restored() {
+			return
+		}
 		posix.mu.Lock()
 		posix.holders = nil
 		posix.mu.Unlock()

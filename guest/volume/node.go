@@ -37,6 +37,14 @@ func (n *node) ask(m abi.Msg) (host.Reply, linux.Errno) {
 }
 
 func (n *node) drop() {
+	gate.RLock()
+	defer gate.RUnlock()
+	forget(n)
+	n.giveBack()
+}
+
+// giveBack is drop for a node that nobody has seen. gate is held.
+func (n *node) giveBack() {
 	if n.fd >= 0 {
 		host.Close(n.fd)
 	}

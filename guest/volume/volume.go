@@ -181,21 +181,25 @@ func (v *volume) Open(path string, flags int, mode uint32) (kernel.File, linux.E
 		as = changes.Add(1)
 	}
 	asked := rt.Nanotime()
+	gate.RLock() // a file is open for the monitor when it is for us
+	defer gate.RUnlock()
 	r, e := v.ask(abi.Msg{Op: abi.OpOpen, B: uint64(flags & passed), C: uint64(mode)}, path)
 	if e != 0 {
 		return nil, e
 	}
 	n := &node{name: r.Handle, fd: r.FD, v: v, as: as, until: asked + fresh}
 	if e := takeStat(r.Payload, &n.opened); e != 0 || r.FD < 0 {
-		n.drop()
+		n.giveBack()
 		return nil, linux.EIO
 	}
 	st := &n.opened
 	if st.Mode&linux.S_IFMT == linux.S_IFDIR {
+		remember(n, nil)
 		return &dir{node: n}, 0
 	}
 	f := &file{node: n, key: &key{st.Dev, st.Ino}, hostAppend: flags&linux.O_APPEND != 0}
 	f.boxed = *f.key
 	f.flags.Store(uint32(flags))
+	remember(n, f)
 	return f, 0
 }

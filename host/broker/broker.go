@@ -46,6 +46,8 @@ type Config struct {
 	Release func()
 
 	MaxHandles int
+	// Restored is what a pVM that goes on from a snapshot has open.
+	Restored *Restored
 	// Failed is called, once, if the broker met a bug of its own and gave up on
 	// this pVM, which must then be killed.
 	Failed func(error)
@@ -93,6 +95,7 @@ func newBroker(c Config) *Broker {
 	b := &Broker{c: c, done: make(chan struct{}), slow: make(chan struct{}, maxSlow)}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.table.max = c.MaxHandles
+	b.table.restore(c.Restored)
 	return b
 }
 
@@ -102,7 +105,10 @@ func (b *Broker) Serve() {
 	defer close(b.done)
 	func() {
 		defer b.wall()
-		for b.receive() == nil {
+		for {
+			if err := b.receive(b.handlePacket); err != nil && err != errWoken {
+				return
+			}
 		}
 	}()
 	b.cancel()
@@ -192,6 +198,9 @@ func (b *Broker) handlePacket(p []byte, whole bool, fds []int) {
 		r.finish(reply{}, unix.ENOSYS)
 	default:
 		b.run(&r, &ops[r.msg.Op])
+	}
+	if b.snap.holds {
+		b.hold()
 	}
 }
 

@@ -62,6 +62,7 @@ func init() {
 
 		abi.OpSnapshot:    {do: doSnapshot},
 		abi.OpSnapshotted: {do: doSnapshotted},
+		abi.OpReopen:      {do: doReopen},
 	}
 }
 

@@ -54,6 +54,10 @@ func (r *request) closeFD() {
 // finish sends the answer and releases what the request held.
 func (r *request) finish(rep reply, err error) {
 	r.closeFD()
+	if r.ctx != nil { // answered later
+		r.b.snap.replies.RLock()
+		defer r.b.snap.replies.RUnlock()
+	}
 	if err != errNoReply && r.msg.ID != 0 {
 		m := abi.Msg{ID: r.msg.ID, Op: r.msg.Op}
 		var fds []int
@@ -90,7 +94,7 @@ func errno(err error) int32 {
 
 // root is the volume that field A names.
 func (r *request) root() (*volume.Root, error) {
-	if r.msg.A >= uint64(len(r.b.c.Roots)) {
+	if r.msg.A >= uint64(len(r.b.c.Roots)) || r.b.c.Roots[r.msg.A] == nil {
 		return nil, unix.ENODEV
 	}
 	return r.b.c.Roots[r.msg.A], nil

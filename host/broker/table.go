@@ -33,6 +33,8 @@ type handle struct {
 	fd   int          // the other kinds; the handle's own, or -1
 	port *port        // kindListener, and kindUDP on a published port
 	end  func()       // called when the handle goes, may be nil
+
+	before bool // of a snapshot, and the restored guest has not asked for it; under the table's mu
 }
 
 func (h *handle) put() {

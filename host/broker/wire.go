@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"errors"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,9 +19,15 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, abi.MaxMsg); return 
 // the kernel drops more by itself.
 var oobRoom = unix.CmsgSpace(2 * 4)
 
-// receive waits for one packet and answers it. It returns an error when the
+// errWoken is returned by receive after wake.
+var errWoken = errors.New("woken")
+
+// wake makes receive return, now or the next time.
+func (b *Broker) wake() { b.c.Control.SetReadDeadline(time.Now()) }
+
+// receive waits for one packet and has it handled. It returns an error when the
 // channel is at its end.
-func (b *Broker) receive() error {
+func (b *Broker) receive(handle func(p []byte, whole bool, fds []int)) error {
 	var (
 		buf   *[]byte
 		n     int
@@ -42,6 +50,10 @@ func (b *Broker) receive() error {
 		if werr == nil {
 			werr = os.ErrClosed
 		}
+		if errors.Is(werr, os.ErrDeadlineExceeded) {
+			b.c.Control.SetReadDeadline(time.Time{})
+			werr = errWoken
+		}
 		return werr
 	}
 	defer buffers.Put(buf)
@@ -51,7 +63,7 @@ func (b *Broker) receive() error {
 	if n == 0 && len(fds) == 0 {
 		return os.ErrClosed
 	}
-	b.handlePacket((*buf)[:n], flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) == 0, fds)
+	handle((*buf)[:n], flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) == 0, fds)
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"noyau.dev/host/policy"
+	"noyau.dev/host/snapshot"
 	"noyau.dev/host/volume"
 )
 
@@ -55,6 +56,12 @@ type Config struct {
 	// Restore is the path of a snapshot that the pVM goes on from; see
 	// Instance.Snapshot. Memory and Forks are then those of the snapshot.
 	Restore string
+	// Snapshot, if not nil, is that file, opened by the caller, who may close it after
+	// Start. It saves work when many pVMs are made of one, and pages if it is compressed.
+	Snapshot *snapshot.File `json:"-"`
+	// Reopen says what becomes of files of volumes that were open when the snapshot was
+	// made and are not as they were.
+	Reopen Reopen
 
 	Publish []Publish
 	Volumes []Volume
@@ -84,6 +91,17 @@ type Config struct {
 	NoZoneinfo  bool          // do not show the host's time zones at /usr/share/zoneinfo
 	NoHostCerts bool          // do not show the host's CA certificates
 }
+
+// Reopen is what a restored pVM gets of files that it had open and that are not as they
+// were: a directory, or a file of the same size and time of modification.
+type Reopen string
+
+// Values of Reopen.
+const (
+	ReopenSame  Reopen = ""      // nothing: Start fails and says which they are
+	ReopenAny   Reopen = "any"   // what is there now
+	ReopenClose Reopen = "close" // they are closed
+)
 
 // Limits of Config.Forks: what an image gets that may fork if nobody says more, and the
 // most.

@@ -20,8 +20,8 @@ type Instance struct {
 	stopSig  unix.Signal
 	broker   *broker.Broker
 	proc     Process
-	family   *family // nil: it may not fork
-	describe snapshot.Meta
+	family   *family       // nil: it may not fork
+	describe snapshot.Meta // as far as it is known at the start
 
 	mu     sync.Mutex
 	why    string // reason of a kill of ours

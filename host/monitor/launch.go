@@ -24,24 +24,35 @@ type launch struct {
 	boot    *boot
 	family  *family // nil: it may not fork
 
+	volumes  []Volume       // by number
+	snapshot *snapshot.File // nil: it is not restored
+	restored *broker.Restored
+
 	stdin, stdout, stderr, trace, control *os.File
 }
 
 // prepare opens all that the pVM starts with.
 func (l *launch) prepare(c *Config) error {
 	var err error
+	defer l.closeSnapshot(c)
 	if l.image = c.ImageFile; l.image == nil {
 		if l.image, err = os.Open(c.Image); err != nil {
 			return fmt.Errorf("image: %w", err)
 		}
 		l.owned = true
 	}
+	if err := l.openSnapshot(c); err != nil {
+		return err
+	}
 	if l.ports, err = broker.OpenPorts(c.Publish); err != nil {
 		return err
 	}
 	boot := newBoot(c)
 	l.boot = boot
-	if err := l.volumes(c, boot); err != nil {
+	if err := l.openVolumes(c, boot); err != nil {
+		return err
+	}
+	if err := l.reopen(c.Reopen); err != nil {
 		return err
 	}
 	if err := l.streams(c); err != nil {
@@ -127,61 +138,60 @@ func (l *launch) extras(c *Config, boot *boot) error {
 		boot.add(abi.RecTraceTo, abi.Append32(nil, uint32(len(l.handles))))
 		l.give(guests)
 	}
-	if c.Restore != "" {
-		return l.snapshot(c.Restore, boot)
+	if l.snapshot != nil {
+		return l.giveSnapshot(boot)
 	}
 	return nil
 }
 
-// snapshot gives what a restored pVM begins with.
-func (l *launch) snapshot(path string, boot *boot) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	boot.head.Restore = uint32(len(l.handles))
-	l.give(f)
-	m, err := snapshot.Check(f, l.image)
-	if err != nil {
+// openVolumes opens the host directories of volumes.
+func (l *launch) openVolumes(c *Config, boot *boot) error {
+	if err := l.listVolumes(c); err != nil {
 		return err
-	}
-	boot.head.Memory = m.Memory
-	dead, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	l.give(os.NewFile(uintptr(dead), "dead"))
-	return nil
-}
-
-func (l *launch) volumes(c *Config, boot *boot) error {
-	list := c.Volumes
-	if !c.NoZoneinfo {
-		if st, err := os.Stat(zoneinfo); err == nil && st.IsDir() {
-			list = append(list[:len(list):len(list)], Volume{Host: zoneinfo, Guest: zoneinfo, ReadOnly: true})
-		}
 	}
 	ids := volume.IDs{
 		HostUID: uint32(os.Geteuid()), HostGID: uint32(os.Getegid()),
 		GuestUID: c.UID, GuestGID: c.GID,
 	}
-	seen := make(map[string]bool)
-	for _, v := range list {
-		if seen[v.Guest] {
-			if v.Host == zoneinfo {
-				continue
+	for n, v := range l.volumes {
+		var r *volume.Root // of a volume that is not there any more: ENODEV
+		if v.Host != "" {
+			var err error
+			if r, err = volume.Open(v, uint32(n), ids); err != nil {
+				return err
 			}
-			return fmt.Errorf("volume %s: %s has a volume already", v, v.Guest)
 		}
-		seen[v.Guest] = true
-		r, err := volume.Open(v, uint32(len(l.roots)), ids)
-		if err != nil {
-			return err
-		}
-		boot.volume(v.Guest, len(l.roots), v.ReadOnly)
+		boot.volume(v.Guest, n, v.ReadOnly)
 		l.roots = append(l.roots, r)
 	}
 	return nil
+}
+
+// listVolumes says which volumes there are. Those of a restored pVM are those of its
+// snapshot, in its order.
+func (l *launch) listVolumes(c *Config) error {
+	given := make(map[string]Volume)
+	for _, v := range c.Volumes {
+		if _, ok := given[v.Guest]; ok {
+			return fmt.Errorf("volume %s: %s has a volume already", v, v.Guest)
+		}
+		given[v.Guest] = v
+		l.volumes = append(l.volumes, v)
+	}
+	_, taken := given[zoneinfo]
+	zones := !c.NoZoneinfo && !taken && isDir(zoneinfo)
+	if l.snapshot != nil {
+		return l.volumesOfSnapshot(given, zones)
+	}
+	if zones {
+		l.volumes = append(l.volumes, Volume{Host: zoneinfo, Guest: zoneinfo, ReadOnly: true})
+	}
+	return nil
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
 }
 
 // closeGuests closes the guest's ends, which the image has by now.
@@ -201,6 +211,7 @@ func (l *launch) fail() {
 	for _, f := range l.ours {
 		f.Close()
 	}
+	l.restored.Close()
 	for _, r := range l.roots {
 		r.Close()
 	}

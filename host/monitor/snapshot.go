@@ -3,6 +3,8 @@ package monitor
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 
 	"noyau.dev/host/snapshot"
 )
@@ -10,14 +12,30 @@ import (
 // ErrNoSnapshot says that a pVM was started in a way that does not allow snapshots.
 var ErrNoSnapshot = errors.New("no snapshot can be made of this pVM: run it with --fork N, N at least 2")
 
+// ErrForks says that a pVM has forks, which would not be in a snapshot of it.
+var ErrForks = errors.New("a snapshot holds one pVM, and this one has forked")
+
+// SnapshotOptions are for Instance.Snapshot.
+type SnapshotOptions struct {
+	Compress bool // by zstd: smaller, and slower to restore
+	Alone    bool // without the forks that it has; else that is ErrForks
+}
+
 // Snapshot writes the pVM as it is now to a file, and lets it go on. Config.Restore makes
 // pVMs that go on from there, any number of one file, which must not change while they
 // run. It is made of this pVM alone, not of its forks.
-func (i *Instance) Snapshot(ctx context.Context, path string) error {
+func (i *Instance) Snapshot(ctx context.Context, path string, o SnapshotOptions) error {
 	if i.family == nil {
 		return ErrNoSnapshot
 	}
-	return snapshot.Save(ctx, path, i.describe, i.broker.Snapshot)
+	if n := len(i.family.all()); n > 1 && !o.Alone {
+		return fmt.Errorf("%w: the family has %d members; end the others first, or leave them out with --alone", ErrForks, n)
+	}
+	return snapshot.Save(ctx, path, i.describe, snapshot.Options{Compress: o.Compress}, func(ctx context.Context, f *os.File, m *snapshot.Meta) error {
+		open, err := i.broker.Snapshot(ctx, f)
+		m.Files, m.NextHandle = open.Files, open.Next
+		return err
+	})
 }
 
 // describe is what a snapshot says of the pVM.

@@ -102,7 +102,8 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	if c.Restore != "" && c.Forks < 2 {
+	restore := c.Restore != "" || c.Snapshot != nil
+	if restore && c.Forks < 2 {
 		c.Forks = 2 // what a restored pVM needs is what a fork needs
 	}
 	isolation, be, err := backend(c.Isolation, c.Forks > 1, c.Restore != "")
@@ -117,6 +118,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	}
 	c.Timing.Mark("handles and volumes opened")
 	i := newInstance(&c, isolation, l.ports)
+	i.describe.Volumes = l.volumes
 	guard := policy.NewGuard(c.Net)
 	bc := broker.Config{
 		Control: l.control, Guard: guard, Roots: l.roots, Ports: l.ports,
@@ -131,6 +133,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 		bc = l.family.first.config(l.control)
 		i.family = l.family
 	}
+	bc.Restored = l.restored // not of those that it forks
 	if i.broker, err = broker.New(bc); err != nil {
 		l.fail()
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
@@ -138,7 +141,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	proc, err := be.Start(&Spec{
 		Name: c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
 		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
-		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Restore: c.Restore != "", Options: c.Options, Timing: c.Timing,
+		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Restore: restore, Options: c.Options, Timing: c.Timing,
 	})
 	if err != nil {
 		l.fail()

@@ -1,6 +1,6 @@
 // Package snapshot is the file format of a pVM's state: what the guest wrote (package
-// abi), then a description as JSON, its length as 8 bytes little endian, and a magic.
-// A file is checked whole before anything of it runs.
+// abi), compressed or not; then a description as JSON, its SHA-256, its length as 8 bytes
+// little endian, and a magic. A file is checked whole before anything of it runs.
 package snapshot
 
 import (
@@ -13,31 +13,34 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
-	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"noyau.dev/abi"
+	"noyau.dev/host/volume"
 )
 
 // Version is that of the description. A file of another is refused.
-const Version = 1
+const Version = 2
 
 const (
 	magic   = "NOYUSNAP"
-	tail    = 8 + len(magic)
-	maxMeta = 4 << 20
+	tail    = sha256.Size + 8 + len(magic)
+	maxMeta = 16 << 20
 )
 
 // Meta describes a snapshot.
 type Meta struct {
-	Version  int
-	ABI      int
-	Size     int64  // bytes that the guest wrote
-	Sum      string // SHA-256 of them
-	Image    string // path of the image when the snapshot was made
-	ImageSum string // SHA-256 of the image
-	Made     time.Time
+	Version     int
+	ABI         int
+	Size        int64  // bytes that the guest wrote
+	Sum         string // SHA-256 of them
+	Compression string `json:",omitempty"` // "zstd"; none
+	Stored      int64  // bytes that they take in the file
+	Image       string // path of the image when the snapshot was made
+	ImageSum    string // SHA-256 of the image
+	Made        time.Time
 
 	// What the pVM was started with.
 	Name, Arg0, Dir, Hostname string
@@ -46,25 +49,30 @@ type Meta struct {
 	Memory                    uint64
 	Forks                     int
 	Publish                   []string
+	Volumes                   []volume.Spec // by number
+
+	// What it had open of the volumes, and the number above all names of handles.
+	Files      []volume.Record
+	NextHandle uint32
 }
 
-// Save makes the file path of what dump writes to an empty file. A failure leaves
-// nothing there.
-func Save(ctx context.Context, path string, m Meta, dump func(context.Context, *os.File) error) (err error) {
+// Options of Save.
+type Options struct {
+	Compress bool
+}
+
+// Save makes the file path of what dump writes to an empty file; dump may complete the
+// description. A failure leaves nothing there.
+func Save(ctx context.Context, path string, m Meta, o Options, dump func(context.Context, *os.File, *Meta) error) (err error) {
 	if m.ImageSum, err = SumFile(m.Image); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".noyau-snapshot-")
+	f, err := create(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	if err := dump(ctx, f); err != nil {
+	defer func() { f.discard(err) }()
+	if err := dump(ctx, f.File, &m); err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	head := make([]byte, abi.SnapHead)
@@ -79,144 +87,122 @@ func Save(ctx context.Context, path string, m Meta, dump func(context.Context, *
 	if m.Sum, err = sum(f, m.Size); err != nil {
 		return err
 	}
+	if m.Stored = m.Size; o.Compress {
+		c, err := create(path)
+		if err != nil {
+			return err
+		}
+		n, err := compress(ctx, c, io.NewSectionReader(f, 0, m.Size))
+		if err != nil {
+			c.discard(err)
+			return fmt.Errorf("snapshot: %w", err)
+		}
+		// What shrinks so far that nobody would believe it is left as it is.
+		if m.Size/maxRatio < n {
+			f, c = c, f
+			m.Compression, m.Stored = zstdName, n
+		}
+		c.discard(errDiscard)
+	}
+	if m.Compression == "" {
+		punch(f.File, m.Size)
+	}
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	n := len(b)
+	if len(b) > maxMeta {
+		return fmt.Errorf("snapshot: its description has %d bytes, %d at most; the pVM has too many files open (%d)", len(b), maxMeta, len(m.Files))
+	}
+	n, h := len(b), sha256.Sum256(b)
+	b = append(b, h[:]...)
 	b = append(binary.LittleEndian.AppendUint64(b, uint64(n)), magic...)
-	if _, err := f.WriteAt(b, m.Size); err != nil {
+	if _, err := f.WriteAt(b, m.Stored); err != nil {
 		return err
 	}
-	if err := f.Truncate(m.Size + int64(len(b))); err != nil {
+	if err := f.Truncate(m.Stored + int64(len(b))); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
-func sum(f io.ReaderAt, n int64) (string, error) {
-	h := sha256.New()
-	if k, err := io.Copy(h, io.NewSectionReader(f, 0, n)); err != nil || k != n {
-		return "", fmt.Errorf("it has %d bytes, %d are missing (%v)", k, n-k, err)
-	}
-	return fmt.Sprintf("%x", h.Sum(nil)), nil
+// A draft is a file beside its place.
+type draft struct{ *os.File }
+
+func create(path string) (draft, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".noyau-snapshot-")
+	return draft{f}, err
 }
 
-// Read reads the description of a snapshot, without a look at the rest.
-func Read(f *os.File) (m Meta, err error) {
-	bad := func(why string) (Meta, error) {
-		return Meta{}, fmt.Errorf("%s is no snapshot, or is damaged: %s", f.Name(), why)
-	}
-	st, err := f.Stat()
+var errDiscard = errors.New("not needed")
+
+// discard closes the file, and removes it if there was an error.
+func (d draft) discard(err error) {
+	d.Close()
 	if err != nil {
-		return m, err
+		os.Remove(d.Name())
 	}
-	if !st.Mode().IsRegular() || st.Size() < int64(abi.SnapData+tail) {
-		return bad("it is too short")
-	}
-	end := make([]byte, tail)
-	if _, err := f.ReadAt(end, st.Size()-int64(tail)); err != nil {
-		return m, err
-	}
-	n := binary.LittleEndian.Uint64(end)
-	if string(end[8:]) != magic || n > maxMeta || int64(n) > st.Size()-int64(tail) {
-		return bad("it does not end as one")
-	}
-	b := make([]byte, n)
-	if _, err := f.ReadAt(b, st.Size()-int64(tail)-int64(n)); err != nil {
-		return m, err
-	}
-	if err := json.Unmarshal(b, &m); err != nil {
-		return bad(err.Error())
-	}
-	if m.Version != Version || m.ABI != abi.Version {
-		return m, fmt.Errorf("%s is a snapshot of version %d for ABI %d; this noyau has %d and %d: use the one that it was made with",
-			f.Name(), m.Version, m.ABI, Version, abi.Version)
-	}
-	if m.Size != st.Size()-int64(tail)-int64(n) {
-		return bad("its size is wrong")
-	}
-	return m, nil
 }
 
-// identity says whether a file is still the one that was checked.
-type identity struct {
-	dev, ino    uint64
-	size, mtime int64
+// syncDir makes a rename last.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // file systems without it
+		return err
+	}
+	return nil
 }
 
-func identify(f *os.File) (id identity, err error) {
-	st, err := f.Stat()
+// punch makes holes of the pages of the first n bytes that are zero. Where that is not
+// possible they stay.
+func punch(f *os.File, n int64) {
+	raw, err := f.SyscallConn()
 	if err != nil {
-		return id, err
+		return
 	}
-	if s, ok := st.Sys().(*syscall.Stat_t); ok {
-		id = identity{uint64(s.Dev), s.Ino, s.Size, s.Mtim.Nano()}
+	hole := func(from, to int64) bool {
+		err := errors.New("closed")
+		raw.Control(func(fd uintptr) {
+			err = unix.Fallocate(int(fd), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
+		})
+		return err == nil
 	}
-	return id, nil
-}
-
-// sums remembers what was computed, so that many pVMs made of one file cost one look.
-var sums sync.Map
-
-func cachedSum(f *os.File, n int64) (string, error) {
-	id, err := identify(f)
-	if err != nil {
-		return "", err
+	buf := make([]byte, 1<<20)
+	from := int64(-1) // of the zero pages that were seen last
+	at := int64(0)
+	for at < n {
+		k, err := f.ReadAt(buf[:min(int64(len(buf)), n-at)], at)
+		if k < abi.PageSize && err != nil {
+			break
+		}
+		for p := 0; p+abi.PageSize <= k; p += abi.PageSize {
+			zero := isZero(buf[p : p+abi.PageSize])
+			switch {
+			case zero && from < 0:
+				from = at + int64(p)
+			case !zero && from >= 0:
+				if !hole(from, at+int64(p)) {
+					return
+				}
+				from = -1
+			}
+		}
+		at += int64(k) &^ (abi.PageSize - 1)
+		if k < len(buf) {
+			break
+		}
 	}
-	type key struct {
-		identity
-		n int64
+	if from >= 0 && from < at {
+		hole(from, at)
 	}
-	if s, ok := sums.Load(key{id, n}); ok {
-		return s.(string), nil
-	}
-	s, err := sum(f, n)
-	if err == nil {
-		sums.Store(key{id, n}, s)
-	}
-	return s, err
-}
-
-// SumFile is the SHA-256 of a whole file.
-func SumFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	return sumImage(f)
-}
-
-func sumImage(f *os.File) (string, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	return cachedSum(f, st.Size())
-}
-
-// Check reads the description and refuses a file that is damaged or of another image.
-func Check(f, image *os.File) (Meta, error) {
-	m, err := Read(f)
-	if err != nil {
-		return m, err
-	}
-	s, err := cachedSum(f, m.Size)
-	if err != nil {
-		return m, fmt.Errorf("%s is damaged: %w", f.Name(), err)
-	}
-	if s != m.Sum {
-		return m, fmt.Errorf("%s is damaged: its content is not what was written", f.Name())
-	}
-	if s, err = sumImage(image); err != nil {
-		return m, err
-	}
-	if s != m.ImageSum {
-		return m, fmt.Errorf("%s was made of another image than this %s; use the one that it was made of (%s at that time)", f.Name(), image.Name(), m.Image)
-	}
-	return m, nil
 }

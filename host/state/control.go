@@ -44,11 +44,14 @@ type FamilyController interface {
 	Members() any
 	Fork(ctx context.Context) (int, error)
 	Pause(on bool) error
-	Snapshot(ctx context.Context, path string) error
+	Snapshot(context.Context, SnapshotRequest) error
 }
 
-type snapshotRequest struct {
-	Path string `json:"path"`
+// A SnapshotRequest asks for a snapshot of a pVM.
+type SnapshotRequest struct {
+	Path     string `json:"path"` // absolute
+	Compress bool   `json:"compress,omitempty"`
+	Alone    bool   `json:"alone,omitempty"` // without its forks
 }
 
 type forkReply struct {
@@ -211,13 +214,13 @@ func familyRoutes(mux *http.ServeMux, f FamilyController) {
 		reply(w, struct{}{}, err)
 	})
 	mux.HandleFunc("POST /v1/snapshot", func(w http.ResponseWriter, r *http.Request) {
-		var q snapshotRequest
+		var q SnapshotRequest
 		err := take(r, &q)
 		if err == nil && !filepath.IsAbs(q.Path) {
 			err = fmt.Errorf("%q is not an absolute path", q.Path)
 		}
 		if err == nil {
-			err = f.Snapshot(r.Context(), q.Path)
+			err = f.Snapshot(r.Context(), q)
 		}
 		reply(w, struct{}{}, err)
 	})
@@ -291,9 +294,9 @@ func (c *Client) Pause(ctx context.Context, on bool) error {
 	return c.call(ctx, "POST", "pause", pauseRequest{on}, nil)
 }
 
-// Snapshot writes the pVM to the file at path.
-func (c *Client) Snapshot(ctx context.Context, path string) error {
-	return c.call(ctx, "POST", "snapshot", snapshotRequest{path}, nil)
+// Snapshot writes the pVM to a file.
+func (c *Client) Snapshot(ctx context.Context, q SnapshotRequest) error {
+	return c.call(ctx, "POST", "snapshot", q, nil)
 }
 
 // Stop sends the stop signal, waits up to timeout, kills, and returns when the

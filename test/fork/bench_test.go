@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"noyau.dev/host/monitor"
 	"time"
 )
 
@@ -22,7 +24,7 @@ func BenchmarkRestore(b *testing.B) {
 			expect(b, out, 1, "ready")
 			c.Hostname = "copy"
 			c.Restore = filepath.Join(b.TempDir(), "snapshot")
-			if err := i.Snapshot(b.Context(), c.Restore); err != nil {
+			if err := i.Snapshot(b.Context(), c.Restore, monitor.SnapshotOptions{}); err != nil {
 				b.Fatal(err)
 			}
 			i.Kill()
@@ -52,7 +54,7 @@ func TestClones(t *testing.T) {
 	i := start(t, c)
 	expect(t, out, 1, "serving")
 	c.Restore = filepath.Join(t.TempDir(), "snapshot")
-	if err := i.Snapshot(t.Context(), c.Restore); err != nil {
+	if err := i.Snapshot(t.Context(), c.Restore, monitor.SnapshotOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	i.Kill()

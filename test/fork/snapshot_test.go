@@ -45,7 +45,7 @@ func TestSnapshot(t *testing.T) {
 		answer(t, i)
 	}
 	f := filepath.Join(t.TempDir(), "snapshot")
-	if err := i.Snapshot(t.Context(), f); err != nil {
+	if err := i.Snapshot(t.Context(), f, monitor.SnapshotOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if n, _, _ := answer(t, i); n != 6 {
@@ -95,7 +95,7 @@ func TestDamagedSnapshot(t *testing.T) {
 	expect(t, out, 1, "serving")
 	dir := t.TempDir()
 	whole := filepath.Join(dir, "whole")
-	if err := i.Snapshot(t.Context(), whole); err != nil {
+	if err := i.Snapshot(t.Context(), whole, monitor.SnapshotOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	i.Kill()
@@ -109,7 +109,7 @@ func TestDamagedSnapshot(t *testing.T) {
 		"cut":         func(b []byte) []byte { return b[:len(b)/2] },
 		"end cut":     func(b []byte) []byte { return b[:len(b)-1] },
 		"empty":       func(b []byte) []byte { return nil },
-		"description": func(b []byte) []byte { return bytes.Replace(b, []byte(`{"Version":1`), []byte(`{"Version":2`), 1) },
+		"description": func(b []byte) []byte { return bytes.Replace(b, []byte(`"Env":`), []byte(`"Enw":`), 1) },
 		"image":       func(b []byte) []byte { return bytes.Replace(b, []byte(`"ImageSum":"`), []byte(`"ImageSum":"0`), 1) },
 	} {
 		file := filepath.Join(dir, "damaged")
@@ -124,7 +124,7 @@ func TestDamagedSnapshot(t *testing.T) {
 			t.Log(name+":", err)
 		}
 	}
-	if err := i.Snapshot(t.Context(), filepath.Join(dir, "late")); err == nil {
+	if err := i.Snapshot(t.Context(), filepath.Join(dir, "late"), monitor.SnapshotOptions{}); err == nil {
 		t.Error("a snapshot of a pVM that has ended")
 	}
 	list, _ := os.ReadDir(dir)

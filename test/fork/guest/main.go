@@ -24,7 +24,7 @@ import (
 var cases = map[string]func(args []string){
 	"loop": loop, "ids": ids, "random": random, "http": serve, "bomb": bomb, "deadlock": deadlock,
 	"goroutines": goroutines, "connection": connection, "signals": signals, "file": file,
-	"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "count": count, "template": template, "trip": trip,
+	"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
 }
 
 func main() {

@@ -1,0 +1,167 @@
+package snapshot
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+)
+
+// A File is a snapshot that was checked whole. Any number of pVMs can be made of it, and
+// they share its pages.
+type File struct {
+	Meta
+	name string
+	data *os.File // what the guest wrote, as it wrote it
+}
+
+// Open reads the snapshot at path and refuses one that is damaged, or newer than this
+// program. A compressed one is unpacked into a file that nobody else can see.
+func Open(path string) (*File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	s := &File{name: path, data: f}
+	if s.Meta, err = Read(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	var hash string
+	if s.Compression != "" {
+		s.data, hash, err = expand(f, &s.Meta)
+		f.Close()
+	} else if hash, err = cachedSum(f, s.Size); err != nil {
+		err = fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	if err == nil && hash != s.Sum {
+		err = fmt.Errorf("%s is damaged: its content is not what was written", path)
+	}
+	if err == nil {
+		if err = s.checkContent(); err != nil {
+			err = fmt.Errorf("%s is no snapshot that can be used: %w", path, err)
+		}
+	}
+	if err != nil {
+		if s.data != nil {
+			s.data.Close()
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close gives the file back. PVMs that were made of it go on.
+func (s *File) Close() error { return s.data.Close() }
+
+// Data is a descriptor of what the guest wrote, for reading, which the caller closes.
+func (s *File) Data() (*os.File, error) {
+	raw, err := s.data.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if cerr := raw.Control(func(n uintptr) { fd, err = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
+		return nil, cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), s.name), nil
+}
+
+// CheckImage refuses an image that the snapshot was not made of.
+func (s *File) CheckImage(image *os.File) error {
+	h, err := sumImage(image)
+	if err != nil {
+		return err
+	}
+	if h != s.ImageSum {
+		return fmt.Errorf("%s was made of another image than this %s; use the one that it was made of (%s at that time)", s.name, image.Name(), s.Image)
+	}
+	return nil
+}
+
+// Read reads the description of a snapshot, without a look at the rest.
+func Read(f *os.File) (m Meta, err error) {
+	bad := func(format string, v ...any) (Meta, error) {
+		return Meta{}, fmt.Errorf("%s is no snapshot, or is damaged: %s", f.Name(), fmt.Sprintf(format, v...))
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return m, err
+	}
+	if !st.Mode().IsRegular() {
+		return bad("it is no file")
+	}
+	if st.Size() < int64(tail) {
+		return bad("it is too short")
+	}
+	end := make([]byte, tail)
+	if _, err := f.ReadAt(end, st.Size()-int64(tail)); err != nil {
+		return m, err
+	}
+	n := binary.LittleEndian.Uint64(end[sha256.Size:])
+	if string(end[sha256.Size+8:]) != magic || n > maxMeta || int64(n) > st.Size()-int64(tail) {
+		return bad("it does not end as one")
+	}
+	b := make([]byte, n)
+	if _, err := f.ReadAt(b, st.Size()-int64(tail)-int64(n)); err != nil {
+		return m, err
+	}
+	// Another version may have other fields, and another end.
+	var v struct{ Version, ABI int }
+	json.Unmarshal(b, &v)
+	whole := sha256.Sum256(b) == [sha256.Size]byte(end)
+	switch {
+	case whole && (v.Version != Version || v.ABI != abi.Version):
+		return m, fmt.Errorf("%s is a snapshot of version %d for ABI %d; this noyau has %d and %d: use the one that it was made with",
+			f.Name(), v.Version, v.ABI, Version, abi.Version)
+	case !whole:
+		return bad("its description is not what was written")
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return bad("%v", err)
+	}
+	switch {
+	case m.Compression != "" && m.Compression != zstdName:
+		return bad("its compression %q is not known; a newer noyau may know it", m.Compression)
+	case m.Stored != st.Size()-int64(tail)-int64(n),
+		m.Compression == "" && m.Stored != m.Size,
+		m.Size < abi.SnapData || m.Size > maxSize,
+		m.Size/maxRatio > m.Stored:
+		return bad("its size is wrong")
+	}
+	seen := make(map[uint32]bool)
+	for _, r := range m.Files {
+		if seen[r.Handle] || r.Handle >= m.NextHandle || int64(r.Volume) >= int64(len(m.Volumes)) {
+			return bad("its list of open files is wrong")
+		}
+		seen[r.Handle] = true
+	}
+	return m, nil
+}
+
+// checkContent looks at what the guest wrote: whether a guest of this ABI can read it.
+func (s *File) checkContent() error {
+	b := make([]byte, abi.SnapData)
+	if _, err := s.data.ReadAt(b, 0); err != nil {
+		return err
+	}
+	h, wrong := abi.TakeSnap(b, uint64(s.Size))
+	switch {
+	case h.Magic == abi.SnapMagic && h.Version != abi.SnapVersion:
+		return fmt.Errorf("its layout is version %d; this noyau has %d: use the one that it was made with", h.Version, abi.SnapVersion)
+	case wrong != "":
+		return errors.New(wrong)
+	case h.Size != uint64(s.Size):
+		return fmt.Errorf("it is of %d bytes and says %d", s.Size, h.Size)
+	}
+	return nil
+}
