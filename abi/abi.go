@@ -17,7 +17,7 @@ package abi
 
 // Version is the version of everything in this package. An image carries it in
 // its manifest and a monitor refuses another.
-const Version = 1
+const Version = 2
 
 // Magic begins the boot block.
 const Magic = 0x314c4f5541594f4e // "NOYAUOL1", little endian
@@ -43,20 +43,22 @@ const (
 	CallAccept = 288 // accept4(handle, *sockaddr, *socklen, SOCK_NONBLOCK|SOCK_CLOEXEC)
 	CallClose  = 3   // close(handle)
 	CallWatch  = 233 // epoll_ctl(HandlePoll, ADD|DEL, handle, *epoll_event); always edge-triggered
-	CallPoll   = 281 // epoll_pwait(HandlePoll, *epoll_event, max, timeout ms, 0, 8); see also CallPoll2
-	CallPoll2  = 441 // epoll_pwait2: as CallPoll with a *timespec (ns)
+	CallPoll   = 281 // epoll_pwait(HandlePoll, *epoll_event, max, timeout ms, 0, 8)
 	CallMap    = 9   // mmap inside the memory region: grow, or release what was there
 	CallExit   = 231 // exit_group(code)
 
-	// process only
+	CallSigreturn = 15 // rt_sigreturn
+
+	// process only: under vm there are the signal page, the clock of the info page,
+	// and handles beside messages (see VMHandles)
 	CallRecvmsg   = 47  // recvmsg(HandleControl): a reply that carries a handle
 	CallSendmsg   = 46  // sendmsg(HandleControl): a request that names a handle only the pVM has
 	CallSigaction = 13  // rt_sigaction, at start
-	CallSigreturn = 15  // rt_sigreturn
 	CallSigstack  = 131 // sigaltstack, at start
 	CallClock     = 228 // clock_gettime, only where the vDSO cannot
-	CallFork      = 56  // clone(SIGCHLD), only where the policy allows fork
-	CallItimer    = 38  // setitimer, only with CallFork: timers are not inherited
+
+	CallFork   = 56 // clone(SIGCHLD), only where the policy allows fork
+	CallItimer = 38 // setitimer, only with CallFork: timers are not inherited
 )
 
 // Memory layout, the same under every isolation. Addresses are guest virtual.

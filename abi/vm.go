@@ -9,6 +9,13 @@ package abi
 //	MOVL EAX, (hypercall page)      a 4-byte store, any plain MOV
 //	RAX = result, or -errno         all other registers are kept
 //
+// The numbers are those of a host call as under process, but for what needs no call
+// here: CallSigaction, CallSigstack (the signal page), CallClock (the info page),
+// CallRecvmsg and CallSendmsg. On the control channel CallRecv and CallSend have, where
+// the socket address would be, the handles beside the message: argument 5 is the
+// address of u32 numbers, argument 6 their size in bytes, at an address for CallRecv,
+// which takes from there how many fit and stores how many came.
+//
 // rt_sigreturn works the same way with RSP where the handler's RET left it.
 // Any other access to the hypercall page ends the VM.
 const (
@@ -28,7 +35,7 @@ const (
 //	monotonic ns = MonoBase + (d*TSCMul)>>32     (128-bit product)
 //	wall ns      = WallBase + (d*TSCMul)>>32     (since the Unix epoch)
 //
-// If TSCMul is 0 the TSC cannot be used: ask with CallClock.
+// There is no call for the time.
 const (
 	VMInfoMagicAt   = 0x00
 	VMInfoHypercall = 0x08 // address of the hypercall page
@@ -46,6 +53,24 @@ const (
 	VMStackSize     = 256 << 10
 	VMInfoPage      = 0x7fffffea0000
 	VMHypercallPage = 0x7fffffec0000
+)
+
+// The signal page says how exceptions and ticks reach a guest, which alone writes it:
+// Linux's struct sigaction (handler, flags, restorer, mask, u64 each) of signal n at
+// VMSigActions+n*VMSigAction, and the stack of handlers with SA_ONSTACK. Of zeros there
+// is no handler and no such stack. It is read when a signal is delivered, so there is
+// no call for any of it. Signals are masked by delivery and rt_sigreturn alone.
+const (
+	VMInfoSignals = 0x40 // address of the page, in the info page
+
+	VMSigStack   = 0x00 // lowest address of the stack
+	VMSigSize    = 0x08 // its size in bytes; 0: none
+	VMSigActions = 0x40
+	VMSigAction  = 32
+	VMSigMax     = 65 // above all signals
+
+	// VMSignals is where the page lies today.
+	VMSignals = 0x7fffffed0000
 )
 
 // The ring is memory that guest and monitor share so that data of accepted

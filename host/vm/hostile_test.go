@@ -24,12 +24,12 @@ var (
 )
 
 var fuzzCalls = []uint64{abi.CallRecv, abi.CallSend, abi.CallPread, abi.CallPwrite, abi.CallAccept, abi.CallClose, abi.CallWatch,
-	abi.CallPoll, abi.CallPoll2, abi.CallMap, abi.CallRecvmsg, abi.CallSendmsg, abi.CallSigaction, abi.CallSigstack, abi.CallClock, abi.CallFork, abi.CallItimer}
+	abi.CallPoll, abi.CallMap, abi.CallFork, abi.CallItimer}
 
 // fuzzValue is an argument: often a plausible one, else an edge, else anything.
 func fuzzValue(r *rand.Rand) uint64 {
 	places := []uint64{vmtest.Data, vmtest.Data + vmtest.DataSize, vmtest.Text, abi.RegionBase, abi.RegionBase + 64<<20, abi.VMStackBase,
-		abi.VMStackBase + abi.VMStackSize, abi.VMInfoPage, abi.VMHypercallPage, abi.VMRing, abi.VMRing + abi.VMRingSize, 0xffff800000000000, 1 << 47}
+		abi.VMStackBase + abi.VMStackSize, abi.VMInfoPage, abi.VMHypercallPage, abi.VMSignals, abi.VMRing, abi.VMRing + abi.VMRingSize, 0xffff800000000000, 1 << 47}
 	switch r.Intn(8) {
 	case 0, 1, 2:
 		return uint64(r.Intn(9))
@@ -55,8 +55,11 @@ func fuzzGuest(r *rand.Rand, n int) []byte {
 		}
 		if r.Intn(2) == 0 { // nearly as it should be
 			args = [6]uint64{uint64(r.Intn(9)), vmtest.Data + uint64(r.Intn(vmtest.DataSize)), uint64(r.Intn(5000))}
-			if nr == abi.CallSendmsg || nr == abi.CallRecvmsg {
-				args = [6]uint64{abi.HandleControl, vmtest.Data}
+			if r.Intn(8) == 0 { // a message with a handle
+				args = [6]uint64{abi.HandleControl, vmtest.Data + 0x300, abi.MsgSize + uint64(r.Intn(200)), 0, vmtest.Data + 0x210, 4}
+				if nr == abi.CallRecv {
+					args[5] = vmtest.Data + 0x200
+				}
 			}
 		}
 		switch k := r.Intn(1000); {
@@ -80,23 +83,14 @@ func fuzzGuest(r *rand.Rand, n int) []byte {
 			}
 		case abi.CallPoll:
 			args[3] = uint64(r.Intn(2))
-		case abi.CallPoll2:
-			args[3] = vmtest.Text + 0x800 // zeros
 		}
 		a.CallN(nr, args[:]...)
 	}
 	data := make([]byte, 32<<10)
 	r.Read(data)
-	// A msghdr with one iovec, which is a request to the broker, and one handle.
-	le := binary.LittleEndian
-	for i, v := range []uint64{0, 0, vmtest.Data + 0x100, 1, vmtest.Data + 0x200, 24, 0} {
-		le.PutUint64(data[8*i:], v)
-	}
-	le.PutUint64(data[0x100:], vmtest.Data+0x300)
-	le.PutUint64(data[0x108:], abi.MsgSize+uint64(r.Intn(2)*r.Intn(200)))
-	for i, v := range []uint32{20, 0, 1, 1, 1} {
-		le.PutUint32(data[0x200+4*i:], v)
-	}
+	// Room for handles, and a handle to send.
+	binary.LittleEndian.PutUint32(data[0x200:], 16)
+	binary.LittleEndian.PutUint32(data[0x210:], 1)
 	return vmtest.ELF(a.Exit(0), data)
 }
 

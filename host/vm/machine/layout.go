@@ -32,6 +32,7 @@ const (
 	pageSuper    = 3 // the stack of the exception stubs
 	pageInfo     = 4
 	pagePrefault = 5
+	pageSignals  = 6
 	pageStack    = 8 // VMStackSize bytes
 	pageRing     = pageStack + abi.VMStackSize/page
 	pageTable    = pageRing + abi.VMRingSize/page

@@ -24,7 +24,7 @@ type Machine struct {
 	XSize int
 	// HWCap is what AT_HWCAP tells on Linux: CPUID leaf 1, EDX.
 	HWCap uint32
-	// TSCEqual says that the guest's time stamp counter is the host's.
+	// TSCEqual says that the guest's time stamp counter is the host's. Else TSC reads it.
 	TSCEqual bool
 }
 
@@ -91,6 +91,9 @@ func (m *Machine) init(host []kvm.CPUIDEntry) (err error) {
 	m.TSCEqual = m.VM.ClearTSCOffset()
 	return nil
 }
+
+// TSC is the guest's time stamp counter, as of now.
+func (m *Machine) TSC() (uint64, error) { return m.VM.MSR(msrTSC) }
 
 // xsize returns the size of the standard-format XSAVE area of the states in xcr0.
 func xsize(list []kvm.CPUIDEntry, xcr0 uint64) int {

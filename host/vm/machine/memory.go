@@ -51,6 +51,9 @@ func (m *Memory) Bytes(a Addr, n uint64, write bool) []byte {
 	case v >= abi.VMRing && end < abi.VMRing+abi.VMRingSize:
 		o := pageRing*page + v - abi.VMRing
 		return m.system[o : o+n : o+n]
+	case v >= abi.VMSignals && end < abi.VMSignals+page:
+		o := pageSignals*page + v - abi.VMSignals
+		return m.system[o : o+n : o+n]
 	case v >= abi.VMInfoPage && end < abi.VMInfoPage+page && !write:
 		o := pageInfo*page + v - abi.VMInfoPage
 		return m.system[o : o+n : o+n]
@@ -70,6 +73,9 @@ func (m *Memory) Bytes(a Addr, n uint64, write bool) []byte {
 
 // Info is the page that the guest can only read.
 func (m *Memory) Info() []byte { return m.system[pageInfo*page:][:page] }
+
+// Signals is the page by which the guest says how signals reach it: see abi.VMSig….
+func (m *Memory) Signals() []byte { return m.system[pageSignals*page:][:page] }
 
 // Ring is the memory shared with the guest for batches of data calls.
 func (m *Memory) Ring() []byte { return m.system[pageRing*page:][:abi.VMRingSize] }
@@ -92,6 +98,7 @@ func (m *Memory) initSystem(vm *kvm.VM) (err error) {
 		{abi.VMStackBase, gpaSystem + pageStack*page, abi.VMStackSize, Write},
 		{abi.VMRing, gpaSystem + pageRing*page, abi.VMRingSize, Write},
 		{abi.VMInfoPage, gpaSystem + pageInfo*page, page, Read},
+		{abi.VMSignals, gpaSystem + pageSignals*page, page, Write},
 		{abi.VMHypercallPage, gpaHypercall, page, Write},
 	} {
 		if err := m.t.mapPages(p.va, p.gpa, p.n, p.prot.pte()); err != nil {

@@ -20,7 +20,6 @@ const (
 	maxData   = 1 << 30 // bytes of one read or write; more is cut, as Linux does
 	maxEvents = 1024    // of one CallPoll
 	maxAddr   = 128     // bytes of a socket address
-	maxIovecs = 8
 )
 
 func fail(e unix.Errno) uint64 { return uint64(-int64(e)) }
@@ -55,23 +54,13 @@ func (r *Runner) do(c *call) uint64 {
 		return r.sys(unix.SYS_CLOSE, uintptr(c.a1), 0, 0, 0, 0, 0)
 	case abi.CallWatch:
 		return r.watch(c)
-	case abi.CallPoll, abi.CallPoll2:
+	case abi.CallPoll:
 		return r.poll(c)
 	case abi.CallMap:
 		return r.mmap(c)
-	case abi.CallRecvmsg, abi.CallSendmsg:
-		return r.message(c)
-	case abi.CallClock:
-		return r.gettime(c)
-	case abi.CallSigaction:
-		return result(r.sig.sigaction(r.m, c.a1, c.a2, c.a3, c.a4))
-	case abi.CallSigstack:
-		return result(r.sig.sigaltstack(r.m, c.a1, c.a2))
 	}
 	return fail(unix.ENOSYS)
 }
-
-func result(e unix.Errno) uint64 { return fail(e) }
 
 func (r *Runner) recv(c *call) uint64 {
 	b, ok := r.data(c.a2, c.a3, true)
@@ -86,6 +75,9 @@ func (r *Runner) recv(c *call) uint64 {
 		v := r.sys(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
 		r.ring.received(c.a1, int64(v), len(b), flags == unix.MSG_DONTWAIT)
 		return v
+	}
+	if c.a1 == abi.HandleControl {
+		return r.recvHandles(c, b)
 	}
 	lenp := r.m.Bytes(machine.Addr(c.a6), 4, true)
 	if lenp == nil {
@@ -129,6 +121,9 @@ func (r *Runner) send(c *call) uint64 {
 	flags := uintptr(uint32(c.a4)) | unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	if c.a5 == 0 {
 		return r.sys(unix.SYS_SENDTO, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
+	}
+	if c.a1 == abi.HandleControl {
+		return r.sendHandles(c, b)
 	}
 	if r.boot.Flags&abi.BootNetOut == 0 {
 		return fail(unix.EACCES)
@@ -223,21 +218,4 @@ func (r *Runner) mmap(c *call) uint64 {
 		return fail(e)
 	}
 	return c.a1
-}
-
-func (r *Runner) gettime(c *call) uint64 {
-	b := r.m.Bytes(machine.Addr(c.a2), 16, true)
-	if b == nil {
-		return fail(unix.EFAULT)
-	}
-	if c.a1 > unix.CLOCK_TAI {
-		return fail(unix.EINVAL)
-	}
-	var t unix.Timespec
-	if clockGettime(uintptr(c.a1), &t) != 0 {
-		return fail(unix.EINVAL)
-	}
-	binary.LittleEndian.PutUint64(b, uint64(t.Sec))
-	binary.LittleEndian.PutUint64(b[8:], uint64(t.Nsec))
-	return 0
 }

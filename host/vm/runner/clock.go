@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"noyau.dev/abi"
+	"noyau.dev/host/vm/machine"
 )
 
 func rdtsc() uint64
@@ -25,6 +26,7 @@ type clock struct {
 	first, cur sample // where the slope is measured from; what the page has
 	mul        uint64 // ns per tick × 2^32, as in the page
 	rate       uint64 // the same, as measured
+	offset     uint64 // of the guest's TSC from the host's, in ticks
 	base       int64  // the page's MonoBase
 }
 
@@ -51,17 +53,36 @@ func take() (s sample) {
 	return s
 }
 
-// start writes the first base. kHz is the frequency of the TSC as KVM has it.
-// usable is false if the guest's TSC is not the host's: the page then says so.
-func (c *clock) start(page []byte, kHz uint64, usable bool) {
-	c.page = page
-	c.cur = take()
-	c.first, c.base = c.cur, c.cur.mono
-	if usable && kHz != 0 {
+// start writes the first base. kHz is the frequency of the TSC as KVM has it, 0: it does
+// not say. offset is that of the guest's TSC from the host's.
+func (c *clock) start(page []byte, kHz, offset uint64) {
+	c.page, c.offset = page, offset
+	c.first = take()
+	if kHz != 0 {
 		c.rate = 1e6 << 32 / kHz
+	} else {
+		nanosleep(1e6)
+		if s := take(); s.tsc > c.first.tsc {
+			c.rate = uint64(s.mono-c.first.mono) << 32 / (s.tsc - c.first.tsc)
+		}
 	}
-	c.mul = c.rate
+	c.cur = c.first
+	c.mul, c.base = c.rate, c.cur.mono
 	c.write()
+}
+
+// tscOffset is how far the guest's TSC is ahead of the host's, modulo 2^64.
+func tscOffset(m *machine.Machine) (uint64, error) {
+	if m.TSCEqual {
+		return 0, nil
+	}
+	before := rdtsc()
+	guest, err := m.TSC()
+	if err != nil {
+		return 0, err
+	}
+	after := rdtsc()
+	return guest - (before + (after-before)/2), nil
 }
 
 // extrapolate is the guest's computation.
@@ -74,9 +95,6 @@ func (c *clock) extrapolate(tsc uint64) int64 {
 // monotonic clock go backward: a guest that is ahead is slowed down until the
 // host has caught up.
 func (c *clock) refresh() {
-	if c.rate == 0 {
-		return
-	}
 	t := rdtsc()
 	if d := t - c.cur.tsc; int64(d) >= 0 {
 		if hi, lo := bits.Mul64(d, c.rate); hi<<32|lo>>32 < clockAge {
@@ -112,7 +130,7 @@ func (c *clock) write() {
 	le := binary.LittleEndian
 	seq := le.Uint64(c.page[abi.VMInfoSeq:])
 	le.PutUint64(c.page[abi.VMInfoSeq:], seq|1)
-	le.PutUint64(c.page[abi.VMInfoTSCBase:], c.cur.tsc)
+	le.PutUint64(c.page[abi.VMInfoTSCBase:], c.cur.tsc+c.offset)
 	le.PutUint64(c.page[abi.VMInfoTSCMul:], c.mul)
 	le.PutUint64(c.page[abi.VMInfoMonoBase:], uint64(c.base))
 	le.PutUint64(c.page[abi.VMInfoWallBase:], uint64(c.cur.wall))

@@ -9,16 +9,13 @@ import (
 	"noyau.dev/host/vm/machine"
 )
 
-// Linux's struct msghdr and struct cmsghdr on amd64.
+// Linux's struct cmsghdr on amd64.
 const (
-	msghdrSize = 56
 	cmsgHdr    = 16
-	maxRights  = 4 // descriptors beside one message
-	maxControl = cmsgHdr + 8*((maxRights+1)/2)
+	maxControl = cmsgHdr + 8*((abi.MaxRights+1)/2)
 )
 
-// msghdr is the runner's own copy of a message header: every field the kernel
-// reads was checked first.
+// msghdr is Linux's struct msghdr. The guest has no part in it.
 type msghdr struct {
 	name       uintptr
 	namelen    uint64
@@ -34,96 +31,78 @@ type iovec struct {
 	n    uint64
 }
 
-// message answers recvmsg and sendmsg on the control channel.
-func (r *Runner) message(c *call) uint64 {
-	if c.a1 != abi.HandleControl {
-		return fail(unix.EBADF)
-	}
-	write := c.nr == abi.CallRecvmsg
-	le := binary.LittleEndian
-	hdr := r.m.Bytes(machine.Addr(c.a2), msghdrSize, write)
-	if hdr == nil {
-		return fail(unix.EFAULT)
-	}
-	var h [msghdrSize]byte
-	copy(h[:], hdr)
-	niov, iovs := le.Uint64(h[24:]), le.Uint64(h[16:])
-	if niov > maxIovecs {
-		return fail(unix.EMSGSIZE)
-	}
-	v := r.m.Bytes(machine.Addr(iovs), niov*16, false)
-	if v == nil {
-		return fail(unix.EFAULT)
-	}
-	for i := range niov {
-		b, ok := r.data(le.Uint64(v[16*i:]), le.Uint64(v[16*i+8:]), write)
-		if !ok {
-			return fail(unix.EFAULT)
-		}
-		r.iov[i] = iovec{addr(b), uint64(len(b))}
-	}
-	r.msg = msghdr{iov: ptrOf(&r.iov), iovlen: niov}
-	clen := le.Uint64(h[40:])
-	var control []byte
-	if clen != 0 {
-		clen = min(clen, maxControl)
-		if control = r.m.Bytes(machine.Addr(le.Uint64(h[32:])), clen, write); control == nil {
-			return fail(unix.EFAULT)
-		}
-		r.msg.control, r.msg.controllen = ptrOf(&r.control), clen
-		clear(r.control[:])
-	}
-	if !write {
-		if control != nil {
-			copy(r.control[:], control)
-			if !r.rights(clen) {
-				return fail(unix.EINVAL)
-			}
-		}
-		return r.sys(unix.SYS_SENDMSG, abi.HandleControl, ptrOf(&r.msg), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0, 0)
-	}
-	res := r.sys(unix.SYS_RECVMSG, abi.HandleControl, ptrOf(&r.msg), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC, 0, 0, 0)
-	if int64(res) >= 0 {
-		if !r.receive() {
-			return fail(unix.EMFILE)
-		}
-		copy(control, r.control[:min(r.msg.controllen, clen)])
-		le.PutUint32(hdr[8:], 0)
-		le.PutUint64(hdr[40:], r.msg.controllen)
-		le.PutUint32(hdr[48:], uint32(r.msg.flags))
-	}
-	return res
+// header makes the message header for data in b and n bytes of control data.
+func (r *Runner) header(b []byte, n int) uintptr {
+	r.iov = iovec{addr(b), uint64(len(b))}
+	r.msg = msghdr{iov: ptrOf(&r.iov), iovlen: 1, control: ptrOf(&r.control), controllen: uint64(n)}
+	return ptrOf(&r.msg)
 }
 
-// rights checks the copied control data of n bytes: exactly one SCM_RIGHTS with
-// handles of the guest.
-func (r *Runner) rights(n uint64) bool {
+// recvHandles answers CallRecv on the control channel for a guest that has room for the
+// handles beside the message: see package abi.
+func (r *Runner) recvHandles(c *call, b []byte) uint64 {
 	le := binary.LittleEndian
-	if n < cmsgHdr+4 {
-		return false
+	size := r.m.Bytes(machine.Addr(c.a6), 4, true)
+	if size == nil {
+		return fail(unix.EFAULT)
 	}
-	l := le.Uint64(r.control[:])
-	if l < cmsgHdr+4 || l > n || l%4 != 0 || l+8 <= n || le.Uint32(r.control[8:]) != unix.SOL_SOCKET || le.Uint32(r.control[12:]) != unix.SCM_RIGHTS {
-		return false
+	list := r.m.Bytes(machine.Addr(c.a5), uint64(min(le.Uint32(size)/4, abi.MaxRights))*4, true)
+	if list == nil {
+		return fail(unix.EFAULT)
 	}
-	for o := uint64(cmsgHdr); o < l; o += 4 {
-		if !r.handles.has(uint64(le.Uint32(r.control[o:]))) {
-			return false
+	clear(r.control[:])
+	v := r.sys(unix.SYS_RECVMSG, abi.HandleControl, r.header(b, len(r.control)), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC, 0, 0, 0)
+	if int64(v) < 0 {
+		return v
+	}
+	n := 0
+	for _, h := range r.rights() {
+		if 4*n+4 > len(list) || !r.handles.add(uint64(h)) {
+			r.sys(unix.SYS_CLOSE, uintptr(h), 0, 0, 0, 0, 0)
+			continue
 		}
+		le.PutUint32(list[4*n:], h)
+		n++
 	}
-	return true
+	le.PutUint32(size, uint32(4*n))
+	return v
 }
 
-// receive makes the descriptors that came beside a message the guest's.
-func (r *Runner) receive() bool {
+// rights are the descriptors in the control data that the kernel has stored.
+func (r *Runner) rights() []uint32 {
 	le := binary.LittleEndian
 	n := min(r.msg.controllen, maxControl)
 	if n < cmsgHdr+4 || le.Uint32(r.control[8:]) != unix.SOL_SOCKET || le.Uint32(r.control[12:]) != unix.SCM_RIGHTS {
-		return true
+		return nil
 	}
-	ok := true
-	for o := uint64(cmsgHdr); o < min(le.Uint64(r.control[:]), n); o += 4 {
-		ok = r.handles.add(uint64(le.Uint32(r.control[o:]))) && ok
+	list := r.passed[:0]
+	for o := uint64(cmsgHdr); o+4 <= min(le.Uint64(r.control[:]), n) && len(list) < cap(list); o += 4 {
+		list = append(list, le.Uint32(r.control[o:]))
 	}
-	return ok
+	return list
+}
+
+// sendHandles answers CallSend on the control channel for a message with handles
+// beside it: each is looked up once, in the runner's own copy.
+func (r *Runner) sendHandles(c *call, b []byte) uint64 {
+	le := binary.LittleEndian
+	n := uint64(uint32(c.a6))
+	if n == 0 || n%4 != 0 || n > 4*abi.MaxRights {
+		return fail(unix.EINVAL)
+	}
+	list := r.m.Bytes(machine.Addr(c.a5), n, false)
+	if list == nil {
+		return fail(unix.EFAULT)
+	}
+	clear(r.control[:])
+	copy(r.control[cmsgHdr:], list)
+	for o := range n / 4 {
+		if !r.handles.has(uint64(le.Uint32(r.control[cmsgHdr+4*o:]))) {
+			return fail(unix.EBADF)
+		}
+	}
+	le.PutUint64(r.control[:], cmsgHdr+n)
+	le.PutUint32(r.control[8:], unix.SOL_SOCKET)
+	le.PutUint32(r.control[12:], unix.SCM_RIGHTS)
+	return r.sys(unix.SYS_SENDMSG, abi.HandleControl, r.header(b, int(cmsgHdr+(n+7)&^7)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0, 0)
 }

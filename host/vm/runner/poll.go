@@ -1,15 +1,13 @@
 package runner
 
 import (
-	"encoding/binary"
-
 	"golang.org/x/sys/unix"
 
 	"noyau.dev/abi"
 	"noyau.dev/host/vm/machine"
 )
 
-// poll answers epoll_pwait and epoll_pwait2. First it asks without waiting, as
+// poll answers epoll_pwait. First it asks without waiting, as
 // long as the last wait was short: going to sleep and being woken costs more
 // than a few microseconds of asking again. Then it sleeps, and the guest with
 // it: no timer runs, no tick comes.
@@ -26,20 +24,8 @@ func (r *Runner) poll(c *call) uint64 {
 		return fail(unix.EFAULT)
 	}
 	wait := int64(-1) // ns
-	if c.nr == abi.CallPoll {
-		if ms := int32(c.a4); ms >= 0 {
-			wait = int64(ms) * 1e6
-		}
-	} else if c.a4 != 0 {
-		t := r.m.Bytes(machine.Addr(c.a4), 16, false)
-		if t == nil {
-			return fail(unix.EFAULT)
-		}
-		sec, nsec := int64(binary.LittleEndian.Uint64(t)), int64(binary.LittleEndian.Uint64(t[8:]))
-		if sec < 0 || nsec < 0 || nsec >= 1e9 {
-			return fail(unix.EINVAL)
-		}
-		wait = min(sec, 1<<32)*1e9 + nsec
+	if ms := int32(c.a4); ms >= 0 {
+		wait = int64(ms) * 1e6
 	}
 	v := r.ask(b)
 	if v != 0 || wait == 0 {

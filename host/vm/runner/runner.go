@@ -73,8 +73,9 @@ type Runner struct {
 	event    [12]byte
 	timeout  unix.Timespec
 	msg      msghdr
-	iov      [maxIovecs]iovec
+	iov      iovec
 	control  [maxControl]byte
+	passed   [abi.MaxRights + 1]uint32
 }
 
 // End is how a guest ended.
@@ -149,7 +150,12 @@ func (r *Runner) load(cfg *Config) error {
 	put64(info[abi.VMInfoHypercall:], abi.VMHypercallPage)
 	put64(info[abi.VMInfoRing:], abi.VMRing)
 	r.ring.start(r)
-	r.clock.start(info, r.m.VM.TSCKHz(), r.m.TSCEqual)
+	put64(info[abi.VMInfoSignals:], abi.VMSignals)
+	offset, err := tscOffset(r.m)
+	if err != nil {
+		return err
+	}
+	r.clock.start(info, r.m.VM.TSCKHz(), offset)
 	r.m.Start(p.entry, sp)
 	return nil
 }

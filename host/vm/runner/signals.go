@@ -3,8 +3,7 @@ package runner
 import (
 	"encoding/binary"
 
-	"golang.org/x/sys/unix"
-
+	"noyau.dev/abi"
 	"noyau.dev/host/vm/kvm"
 	"noyau.dev/host/vm/machine"
 )
@@ -25,19 +24,26 @@ const (
 	sigKill, sigStop = 9, 19
 
 	ssOnStack, ssDisable = 1, 2
-	minStack             = 2048
 )
 
 // action is Linux's struct sigaction for amd64.
 type action struct{ handler, flags, restorer, mask uint64 }
 
-// signals is the signal state of the guest.
+// signals is the signal state of the guest that is not in its memory.
 type signals struct {
-	actions [65]action
-	altBase uint64
-	altSize uint64 // 0: none
 	blocked uint64
 	xsave   *kvm.XSave // scratch
+}
+
+// altStack is the guest's stack for handlers; size 0: none.
+type altStack struct{ base, size uint64 }
+
+// actionOf reads the guest's signal page, once.
+func actionOf(m *machine.Machine, sig int32) (a action, alt altStack) {
+	le, p := binary.LittleEndian, m.Signals()
+	b := p[abi.VMSigActions+abi.VMSigAction*int(sig):]
+	return action{le.Uint64(b), le.Uint64(b[8:]), le.Uint64(b[16:]), le.Uint64(b[24:])},
+		altStack{le.Uint64(p[abi.VMSigStack:]), le.Uint64(p[abi.VMSigSize:])}
 }
 
 // Offsets in the frame: struct rt_sigframe of Linux on amd64.
@@ -82,7 +88,7 @@ const (
 // deliver enters the guest's handler for the signal in si. It reports why it
 // cannot, as an end of a sentence.
 func (s *signals) deliver(m *machine.Machine, si *siginfo) (why string) {
-	act := &s.actions[si.sig]
+	act, alt := actionOf(m, si.sig)
 	if act.handler <= 1 {
 		return "with no handler"
 	}
@@ -91,14 +97,14 @@ func (s *signals) deliver(m *machine.Machine, si *siginfo) (why string) {
 	}
 	r := m.VM.Regs()
 	sp := r.RSP - 128 // the red zone
-	onAlt := s.onAlt(r.RSP)
-	if act.flags&saOnStack != 0 && s.altSize != 0 && !onAlt {
-		sp = s.altBase + s.altSize
+	onAlt := alt.has(r.RSP)
+	if act.flags&saOnStack != 0 && alt.size != 0 && !onAlt {
+		sp, onAlt = alt.base+alt.size, true
 	}
 	xsize := uint64(m.XSize)
 	fp := (sp - xsize - 4) &^ 63
 	frame := (fp-frSize)&^15 - 8
-	if onAlt && frame < s.altBase || frame > sp {
+	if onAlt && frame < alt.base || frame > sp {
 		return "with no room on the signal stack"
 	}
 	b := m.Bytes(machine.Addr(frame), frSize, true)
@@ -120,7 +126,7 @@ func (s *signals) deliver(m *machine.Machine, si *siginfo) (why string) {
 
 	le.PutUint64(b, act.restorer)
 	le.PutUint64(b[frUC:], 7) // UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS
-	s.putStack(b[ucStack:], r.RSP)
+	alt.put(b[ucStack:], r.RSP)
 	for i, p := range gprs(r) {
 		le.PutUint64(b[ucRegs+8*i:], *p)
 	}
@@ -148,21 +154,19 @@ func (s *signals) deliver(m *machine.Machine, si *siginfo) (why string) {
 	return ""
 }
 
-func (s *signals) onAlt(sp uint64) bool {
-	return s.altSize != 0 && sp > s.altBase && sp-s.altBase <= s.altSize
-}
+func (a *altStack) has(sp uint64) bool { return a.size != 0 && sp > a.base && sp-a.base <= a.size }
 
-// putStack writes the guest's stack_t.
-func (s *signals) putStack(b []byte, sp uint64) {
+// put writes the guest's stack_t.
+func (a *altStack) put(b []byte, sp uint64) {
 	flags := uint64(0)
-	if s.altSize == 0 {
+	if a.size == 0 {
 		flags = ssDisable
-	} else if s.onAlt(sp) {
+	} else if a.has(sp) {
 		flags = ssOnStack
 	}
-	binary.LittleEndian.PutUint64(b, s.altBase)
+	binary.LittleEndian.PutUint64(b, a.base)
 	binary.LittleEndian.PutUint64(b[8:], flags)
-	binary.LittleEndian.PutUint64(b[16:], s.altSize)
+	binary.LittleEndian.PutUint64(b[16:], a.size)
 }
 
 // sigreturn goes back to what the frame at the stack pointer says. The guest may
@@ -208,68 +212,4 @@ func (s *signals) restoreFP(m *machine.Machine, fp uint64) (why string) {
 		return "rt_sigreturn with a malformed extended state"
 	}
 	return ""
-}
-
-// sigaction answers rt_sigaction(sig, act, old, 8).
-func (s *signals) sigaction(m *machine.Machine, sig, act, old, size uint64) unix.Errno {
-	if size != 8 || sig < 1 || sig > 64 || act != 0 && (sig == sigKill || sig == sigStop) {
-		return unix.EINVAL
-	}
-	le := binary.LittleEndian
-	prev, next := s.actions[sig], s.actions[sig]
-	if act != 0 {
-		b := m.Bytes(machine.Addr(act), 32, false)
-		if b == nil {
-			return unix.EFAULT
-		}
-		next = action{le.Uint64(b), le.Uint64(b[8:]), le.Uint64(b[16:]), le.Uint64(b[24:])}
-	}
-	if old != 0 {
-		b := m.Bytes(machine.Addr(old), 32, true)
-		if b == nil {
-			return unix.EFAULT
-		}
-		for i, v := range []uint64{prev.handler, prev.flags, prev.restorer, prev.mask} {
-			le.PutUint64(b[8*i:], v)
-		}
-	}
-	s.actions[sig] = next
-	return 0
-}
-
-// sigaltstack answers sigaltstack(new, old).
-func (s *signals) sigaltstack(m *machine.Machine, next, old uint64) unix.Errno {
-	sp := m.VM.Regs().RSP
-	le := binary.LittleEndian
-	base, size := s.altBase, s.altSize
-	if next != 0 {
-		b := m.Bytes(machine.Addr(next), 24, false)
-		if b == nil {
-			return unix.EFAULT
-		}
-		if s.onAlt(sp) {
-			return unix.EPERM
-		}
-		flags := le.Uint32(b[8:])
-		base, size = le.Uint64(b), le.Uint64(b[16:])
-		switch {
-		case flags&ssDisable != 0:
-			base, size = 0, 0
-		case flags&^ssOnStack != 0:
-			return unix.EINVAL
-		case size < minStack:
-			return unix.ENOMEM
-		case base+size < base:
-			return unix.EINVAL
-		}
-	}
-	if old != 0 {
-		b := m.Bytes(machine.Addr(old), 24, true)
-		if b == nil {
-			return unix.EFAULT
-		}
-		s.putStack(b, sp)
-	}
-	s.altBase, s.altSize = base, size
-	return 0
 }

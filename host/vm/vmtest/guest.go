@@ -37,20 +37,19 @@ func (a *Asm) Print(addr, n uint64) *Asm {
 }
 
 // Handle registers the code at a label for a signal, on an alternate stack at
-// the end of the data. It uses Data+0x8000 as scratch.
+// the end of the data.
 func (a *Asm) Handle(sig uint64, label string) *Asm {
-	const s = Data + 0x8000
-	a.Mov(RBX, s)
-	a.Mov(RAX, Data+DataSize-16384).Store(RBX, 0, RAX)
-	a.Mov(RAX, 0).Store(RBX, 8, RAX)
-	a.Mov(RAX, 16384).Store(RBX, 16, RAX)
-	a.CallN(abi.CallSigstack, s, 0)
-	a.Mov(RBX, s)
+	a.SignalStack(Data+DataSize-16384, 16384)
+	a.Mov(RBX, abi.VMSignals+abi.VMSigActions+abi.VMSigAction*sig)
 	a.Lea(RAX, label).Store(RBX, 0, RAX)
 	a.Mov(RAX, 0x0c000004).Store(RBX, 8, RAX) // SA_ONSTACK SA_RESTORER SA_SIGINFO
 	a.Lea(RAX, "restorer").Store(RBX, 16, RAX)
-	a.Mov(RAX, 0).Store(RBX, 24, RAX)
-	return a.CallN(abi.CallSigaction, sig, s, 0, 8)
+	return a.Mov(RAX, 0).Store(RBX, 24, RAX)
+}
+
+// SignalStack says where handlers run.
+func (a *Asm) SignalStack(base, size uint64) *Asm {
+	return a.Mov(RBX, abi.VMSignals).Mov(RAX, base).Store(RBX, abi.VMSigStack, RAX).Mov(RAX, size).Store(RBX, abi.VMSigSize, RAX)
 }
 
 // Restorer appends what a handler returns to.

@@ -43,25 +43,33 @@ func noyauForget(handle uintptr) {
 	}
 }
 
-// noyauReceived looks at a message of the monitor's that recvmsg has stored: the
-// handle in an answer to a request for a connection is noted.
+// noyauReceivedHdr is noyauReceived for a message that recvmsg has stored.
 //
 //go:nosplit
-func noyauReceived(hdr uintptr) {
+func noyauReceivedHdr(hdr uintptr) {
 	word := func(p uintptr) uintptr { return *(*uintptr)(unsafe.Pointer(p)) }
-	if word(hdr+40) < 20 {
-		return
-	}
-	b, c := word(word(hdr+16)), word(hdr+32)
-	if n := word(c); n >= 20 && n <= word(hdr+40) && *(*uint32)(unsafe.Pointer(c + 12)) == 1 {
-		for i := uintptr(16); i < n; i += 4 {
-			noyauOpened(uintptr(*(*uint32)(unsafe.Pointer(c + i))))
+	const cmsgHdr, rights = 16, 1
+	if room := word(hdr + 40); room >= cmsgHdr {
+		c := word(hdr + 32)
+		if n := word(c); n > cmsgHdr && n <= room && *(*uint32)(unsafe.Pointer(c + 12)) == rights {
+			noyauReceived(word(word(hdr+16)), c+cmsgHdr, (n-cmsgHdr)/4)
 		}
 	}
+}
+
+// noyauReceived looks at a message b of the monitor's that has come with the n handles
+// at p beside it: that in an answer to a request for a connection is noted.
+//
+//go:nosplit
+func noyauReceived(b, p, n uintptr) {
+	handle := func(i uintptr) uintptr { return uintptr(*(*uint32)(unsafe.Pointer(p + 4*i))) }
+	for i := range n {
+		noyauOpened(handle(i))
+	}
 	op := *(*uint16)(unsafe.Pointer(b + 4))
-	if *(*uint32)(unsafe.Pointer(b)) != 0 && *(*uint32)(unsafe.Pointer(c + 12)) == 1 && // an answer; SCM_RIGHTS
-		(op == abi.OpConnect || op == abi.OpUDP && word(b+16) == 0) {
-		noyauNote(uintptr(*(*uint32)(unsafe.Pointer(c + 16))))
+	if n > 0 && *(*uint32)(unsafe.Pointer(b)) != 0 && // an answer
+		(op == abi.OpConnect || op == abi.OpUDP && *(*uint64)(unsafe.Pointer(b + 16)) == 0) {
+		noyauNote(handle(0))
 	}
 }
 

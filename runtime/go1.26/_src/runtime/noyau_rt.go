@@ -20,7 +20,11 @@ func noyau_hostcall(nr, a1, a2, a3, a4, a5, a6 uintptr) uintptr {
 		}
 	case abi.CallRecvmsg:
 		if int(r) >= abi.MsgSize {
-			noyauReceived(a2)
+			noyauReceivedHdr(a2)
+		}
+	case abi.CallRecv:
+		if a1 == abi.HandleControl && a5 != 0 && int(r) >= abi.MsgSize { // under vm
+			noyauReceived(a2, a5, uintptr(*(*uint32)(unsafe.Pointer(a6)))/4)
 		}
 	case abi.CallClose:
 		noyauForget(a1)

@@ -15,9 +15,19 @@ func noyauVMInit(info uintptr) {
 	}
 	noyauInfo = info
 	noyauHyper = *(*uintptr)(unsafe.Pointer(info + abi.VMInfoHypercall))
-	if *(*uint64)(unsafe.Pointer(info + abi.VMInfoTSCMul)) != 0 {
-		// The clock is read where the vDSO's would be, with its calling convention.
-		vdsoClockgettimeSym = noyauVMClockPC()
+	// The clock is read where the vDSO's would be, with its calling convention.
+	vdsoClockgettimeSym = noyauVMClockPC()
+}
+
+// noyauVMSigaction is rt_sigaction by the signal page.
+func noyauVMSigaction(sig uint32, new, old *sigactiont) {
+	page := *(*uintptr)(unsafe.Pointer(noyauInfo + abi.VMInfoSignals))
+	p := (*sigactiont)(unsafe.Pointer(page + abi.VMSigActions + abi.VMSigAction*uintptr(sig)))
+	if old != nil {
+		*old = *p
+	}
+	if new != nil {
+		*p = *new
 	}
 }
 

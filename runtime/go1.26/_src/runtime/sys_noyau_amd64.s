@@ -33,7 +33,7 @@ TEXT runtime·noyauRaw(SB),NOSPLIT|NOFRAME,$0
 	CMPL	AX, $13		// rt_sigaction
 	JEQ	pass
 	CMPL	AX, $131	// sigaltstack
-	JEQ	pass
+	JEQ	sigstack
 	CMPL	AX, $228	// clock_gettime, where the vDSO cannot
 	JEQ	pass
 	CMPL	AX, $14		// rt_sigprocmask: nothing blocks signals here
@@ -54,6 +54,34 @@ TEXT runtime·noyauRaw(SB),NOSPLIT|NOFRAME,$0
 	JEQ	tgkill
 	MOVQ	$-38, AX
 	RET
+sigstack:
+	CMPQ	runtime·noyauHyper(SB), $0
+	JEQ	pass
+	MOVQ	runtime·noyauInfo(SB), R11
+	MOVQ	0x40(R11), R11	// abi.VMInfoSignals
+	TESTQ	SI, SI
+	JEQ	set
+	MOVQ	0(R11), AX	// abi.VMSigStack
+	MOVQ	AX, 0(SI)
+	MOVQ	8(R11), AX	// abi.VMSigSize
+	MOVQ	AX, 16(SI)
+	TESTQ	AX, AX
+	SETEQ	AX
+	MOVBLZX	AX, AX
+	ADDL	AX, AX		// SS_DISABLE
+	MOVQ	AX, 8(SI)
+set:
+	TESTQ	DI, DI
+	JEQ	zero
+	MOVQ	0(DI), AX
+	MOVQ	AX, 0(R11)
+	MOVQ	16(DI), AX
+	MOVL	8(DI), DI
+	TESTL	$2, DI
+	JEQ	size
+	XORL	AX, AX
+size:
+	MOVQ	AX, 8(R11)
 zero:
 	XORL	AX, AX
 	RET
@@ -123,7 +151,7 @@ DATA noyauMsg<>+0(SB)/8, $"noyau: t"
 DATA noyauMsg<>+8(SB)/8, $"his is a"
 DATA noyauMsg<>+16(SB)/8, $" pVM ima"
 DATA noyauMsg<>+24(SB)/8, $"ge of AB"
-DATA noyauMsg<>+32(SB)/8, $"I 1 and "
+DATA noyauMsg<>+32(SB)/8, $"I 2 and "
 DATA noyauMsg<>+40(SB)/8, $"has no m"
 DATA noyauMsg<>+48(SB)/8, $"onitor: "
 DATA noyauMsg<>+56(SB)/8, $"start it"
