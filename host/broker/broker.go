@@ -115,7 +115,7 @@ func (b *Broker) Serve() {
 	b.c.Control.Close()
 	b.work.Wait()
 	for pid := range b.births.m {
-		b.born(pid) // killed while it forked: the child may live
+		b.born(pid, true) // killed while it forked: the child may live
 	}
 	b.table.closeAll()
 	if b.c.Release != nil {

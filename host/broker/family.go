@@ -34,9 +34,9 @@ type Birth struct {
 	Give  [abi.ForkHandles]int // descriptors for the guest; closed by Sent
 	Child *Broker              // does not serve yet
 	Sent  func()               // Give was sent, or could not be
-	// Born is called when Child has what its parent had: it may serve. Whether there
-	// is a child at all shows at the other end of its channel.
-	Born func()
+	// Born is called when Child has what its parent had: it may serve. forked is what
+	// the guest says: whether there is a child at all shows at the other end of its channel.
+	Born func(forked bool)
 }
 
 // maxBirths bounds the children of one pVM that are prepared and not forked.
@@ -96,7 +96,7 @@ func waitFork(r *request) (reply, error) {
 func doForked(r *request) (reply, error) {
 	pid, err := small(r.msg.A)
 	if err == nil {
-		r.b.born(pid)
+		r.b.born(pid, r.msg.B == 0)
 		if r.msg.B != 0 && r.b.c.Family != nil {
 			r.b.c.Family.Unborn(pid)
 		}
@@ -116,7 +116,7 @@ func (b *Broker) GiveBack() error {
 }
 
 // born gives a child the handles of this moment.
-func (b *Broker) born(pid uint32) {
+func (b *Broker) born(pid uint32, forked bool) {
 	b.births.mu.Lock()
 	birth := b.births.m[pid]
 	delete(b.births.m, pid)
@@ -125,7 +125,7 @@ func (b *Broker) born(pid uint32) {
 		return
 	}
 	birth.Child.table.inherit(&b.table)
-	birth.Born()
+	birth.Born(forked)
 }
 
 // inherit enters the handles of t that a fork shares: files, listeners, published UDP.

@@ -88,7 +88,12 @@ func (m *member) Fork(asked, ahead bool) (*broker.Birth, error) {
 		birth.Give[i] = int(fdOf(x))
 	}
 	born := make(chan struct{})
-	birth.Born = func() { c.settle(); close(born) }
+	birth.Born = func(forked bool) {
+		if forked {
+			c.settle()
+		}
+		close(born)
+	}
 	go c.live(m, parent, control, born, parent.Expect())
 	return birth, nil
 }

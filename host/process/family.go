@@ -24,8 +24,39 @@ var ErrStranger = errors.New("process: not a process of this family")
 // Expect announces a fork of p. Until done is called, which must happen when the fork
 // was adopted or did not come to be, p is not waited for.
 func (p *Process) Expect() (done func()) {
-	p.births.Add(1)
-	return sync.OnceFunc(p.births.Done)
+	p.births.add(1)
+	return sync.OnceFunc(func() { p.births.add(-1) })
+}
+
+// births counts the forks that are expected. It is no sync.WaitGroup: what a process
+// has said before its end is answered while somebody waits already.
+type births struct {
+	mu   sync.Mutex
+	n    int
+	none chan struct{} // closed when n is 0; nil: nobody waits
+}
+
+func (b *births) add(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n += n; b.n == 0 && b.none != nil {
+		close(b.none)
+		b.none = nil
+	}
+}
+
+func (b *births) wait() {
+	b.mu.Lock()
+	if b.n == 0 {
+		b.mu.Unlock()
+		return
+	}
+	if b.none == nil {
+		b.none = make(chan struct{})
+	}
+	none := b.none
+	b.mu.Unlock()
+	<-none
 }
 
 // Adopt makes a Process of a fork of the image. pid comes from the kernel.

@@ -17,7 +17,7 @@ type Process struct {
 	group  *group
 	family *family // nil: it may not fork
 	runner bool    // it is no image
-	births sync.WaitGroup
+	births births
 	report Report
 
 	mu    sync.Mutex
@@ -173,7 +173,7 @@ func (p *Process) Wait() (Status, Usage) {
 	p.once.Do(func() {
 		if p.family != nil {
 			p.status, p.usage = waitPidfd(p.pidfd, unix.WNOWAIT, p.runner)
-			p.births.Wait()
+			p.births.wait()
 		} else {
 			p.status, p.usage = waitPidfd(p.pidfd, 0, p.runner)
 		}

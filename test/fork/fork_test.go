@@ -116,28 +116,6 @@ func TestOrphan(t *testing.T) {
 	}
 }
 
-func descriptors(t testing.TB, pid string) int {
-	list, err := os.ReadDir("/proc/" + pid + "/fd")
-	if err != nil {
-		t.Skip("cannot count descriptors: ", err)
-	}
-	return len(list)
-}
-
-// TestLoop forks one after the other. Neither side may keep anything of it.
-func TestLoop(t *testing.T) {
-	n := 1000
-	if os.Getenv("NOYAU_SLOW") != "" {
-		n = 10_000
-	}
-	done(t, config(t, "loop", "3"))
-	before := descriptors(t, "self")
-	done(t, config(t, "loop", strconv.Itoa(n)))
-	if after := descriptors(t, "self"); after > before+2 {
-		t.Errorf("%d descriptors, before %d", after, before)
-	}
-}
-
 func TestRandom(t *testing.T) {
 	out, e := run(t, config(t, "random", "50"))
 	seen := map[string]bool{}

@@ -25,6 +25,7 @@ var cases = map[string]func(args []string){
 	"loop": loop, "ids": ids, "random": random, "http": serve, "bomb": bomb, "deadlock": deadlock,
 	"goroutines": goroutines, "connection": connection, "signals": signals, "file": file,
 	"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
+	"ahead": ahead, "crowd": crowd, "leak": leak, "together": together, "storm": storm,
 }
 
 func main() {
