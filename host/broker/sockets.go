@@ -133,6 +133,10 @@ func doUDP(r *request) (reply, error) {
 		return reply{}, unix.EACCES // the pVM's own loopback needs no host
 	}
 	if p := r.b.c.Ports.find(true, local.Port()); p != nil {
+		if p.host.Addr().Is4() && local.Addr().Is6() {
+			// The guest must name IPv4 addresses as such on this socket.
+			local = netip.AddrPortFrom(netip.IPv4Unspecified(), local.Port())
+		}
 		return r.givePort(p, kindUDP, 0, local)
 	}
 	if r.b.c.Guard.Net().None {

@@ -278,7 +278,10 @@ func TestUDP(t *testing.T) {
 	g.refused(unix.EACCES, send(""), append(addr("169.254.169.254:80"), "x"...))
 
 	// A published port answers its clients, and reaches no service of the host.
-	p := g.must(abi.Msg{Op: abi.OpUDP}, addr("0.0.0.0:53"))
+	p := g.must(abi.Msg{Op: abi.OpUDP}, addr("[::]:53"))
+	if a, _, ok := abi.TakeAddr(p.payload); !ok || a.Family != 4 {
+		t.Errorf("a port published on %v has a socket of family %d", pub.IP, a.Family)
+	}
 	c, err := net.Dial("udp", g.hostPort(pub))
 	if err != nil {
 		t.Fatal(err)
