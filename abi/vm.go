@@ -73,21 +73,26 @@ const (
 	VMSignals = 0x7fffffed0000
 )
 
-// The ring is memory that guest and monitor share so that data of accepted
-// connections needs fewer exits. Its address is in the info page (VMInfoRing);
-// 0 means there is none, and using it is never required.
+// The ring is memory that guest and monitor share so that data needs fewer exits.
+// Its address is in the info page (VMInfoRing); 0 means there is none. Using it is
+// never required: the monitor receives ahead only for handles whose bit the guest
+// has set in VMRingBatched, so a guest that sets none gets all by calls.
 //
-// Out: the guest appends records (handle u32, length u32, data, padded to 8
-// bytes) at VMRingOut+used, then adds to used. The monitor sends them at the next
-// exit of any kind, before anything else. The guest sets writing while it
-// appends and does not append while somebody else writes, or while blocked is
-// not 0: then a peer does not read and what is in the queue stays there.
-// Errors of such sends show at the next call on the handle.
+// Out: the guest appends records (handle u16, length of an address u16, length of
+// the data u32, address, data, each padded to 8 bytes) at VMRingOut+used, then adds
+// to used. The monitor sends each with one call, in order, at the next exit of any
+// kind, before anything else. The guest sets writing while it appends and does not
+// append while somebody else writes, or while blocked is not 0: then a peer does not
+// read and what is in the queue stays there. The bit of a handle in VMRingFailed,
+// written by the monitor only, is set after a send or a receive has failed: the next
+// CallRecv or CallSend on it answers with the error.
 //
-// In: when CallPoll reports that a connection is readable, the monitor may
-// already have received up to VMSlotSize bytes into a free slot. A slot belongs to
-// the handle in VMRingHandles (VMSlotFree: none) until the guest writes
-// VMSlotFree there. Its bytes come before those that CallRecv gives.
+// In: when CallPoll reports that a handle with a bit in VMRingBatched is readable, the
+// monitor may already have received up to VMSlotSize bytes into a free slot. A slot
+// belongs to the handle in VMRingHandles (VMSlotFree: none) until the guest writes
+// VMSlotFree there. Its content comes before what CallRecv gives. If the handle has a
+// bit in VMRingDatagrams too, the content is datagrams: records as above, whose
+// address (struct sockaddr) is the sender's; a datagram that does not fit is left to CallRecv.
 //
 // The bit of a handle in VMRingReadable, written by the monitor only, is clear
 // after a receive that took all there was: CallRecv would say EAGAIN, and does not
@@ -101,15 +106,24 @@ const (
 	VMRingFilled     = 0x0c // u32: by the monitor: slots in use when it last ran
 	VMRingHandles    = 0x100
 	VMRingLengths    = 0x200
-	VMRingReadable   = 0x1000
+	VMRingDone       = 0x300   // u32 each: how much of each slot the guest has taken, its own affair
 	VMRingHandlesMax = 1 << 16 // handles from here on have no part in the ring
-	VMRingOut        = VMRingReadable + VMRingHandlesMax/8
+	VMRingReadable   = 0x1000  // a bit for each handle, as in the next three
+	VMRingFailed     = VMRingReadable + VMRingHandlesMax/8
+	VMRingBatched    = VMRingFailed + VMRingHandlesMax/8
+	VMRingDatagrams  = VMRingBatched + VMRingHandlesMax/8
+	VMRingOut        = VMRingDatagrams + VMRingHandlesMax/8
 	VMRingOutSize    = 64 << 10
 	VMRingSlots      = VMRingOut + VMRingOutSize
 	VMSlots          = 64
 	VMSlotSize       = 4096
 	VMSlotFree       = 0xffffffff
 	VMRingSize       = VMRingSlots + VMSlots*VMSlotSize
+
+	// Of a record.
+	VMRecHeader  = 8
+	VMRecAddrMax = 32     // bytes of an address
+	VMRecNobody  = 0xffff // in place of a handle: nothing is sent
 
 	// VMRing is where the ring lies today.
 	VMRing = 0x7fffffee0000

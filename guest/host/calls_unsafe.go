@@ -27,10 +27,8 @@ func result(r uintptr, e uint32) (int, linux.Errno) {
 // Recv receives from a socket; 0 bytes and no error is the end of a stream.
 // flags are MSG_PEEK, MSG_TRUNC …
 func Recv(handle int32, p []byte, flags int) (int, linux.Errno) {
-	if isBatched(handle) {
-		if n, e, ok := take(handle, p, flags&linux.MSG_PEEK != 0); ok {
-			return n, e
-		}
+	if n, e, ok := take(handle, p, flags&linux.MSG_PEEK != 0); ok {
+		return n, e
 	}
 	return result(rt.HostCall(abi.CallRecv, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 		uintptr(flags)|linux.MSG_DONTWAIT, 0, 0))
@@ -38,7 +36,7 @@ func Recv(handle int32, p []byte, flags int) (int, linux.Errno) {
 
 // Send sends to the socket's peer, never with SIGPIPE. flags are MSG_MORE …
 func Send(handle int32, p []byte, flags int) (int, linux.Errno) {
-	if flags&^(linux.MSG_NOSIGNAL|linux.MSG_DONTWAIT) == 0 && isBatched(handle) && queue(handle, p) {
+	if flags&^(linux.MSG_NOSIGNAL|linux.MSG_DONTWAIT) == 0 && queue(handle, p, nil) {
 		return len(p), 0
 	}
 	return result(rt.HostCall(abi.CallSend, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
@@ -48,6 +46,12 @@ func Send(handle int32, p []byte, flags int) (int, linux.Errno) {
 // RecvFrom is Recv that also stores the sender's address (struct sockaddr) into
 // sa and returns its length.
 func RecvFrom(handle int32, p []byte, flags int, sa []byte) (n, salen int, errno linux.Errno) {
+	if n, total, salen, e, ok := takeFrom(handle, p, flags&linux.MSG_PEEK != 0, sa); ok {
+		if flags&linux.MSG_TRUNC != 0 {
+			n = total
+		}
+		return n, salen, e
+	}
 	l := uint32(len(sa))
 	n, errno = result(rt.HostCall(abi.CallRecv, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 		uintptr(flags)|linux.MSG_DONTWAIT, uintptr(unsafe.Pointer(unsafe.SliceData(sa))), uintptr(unsafe.Pointer(&l))))
@@ -57,6 +61,9 @@ func RecvFrom(handle int32, p []byte, flags int, sa []byte) (n, salen int, errno
 // SendTo is Send to the address sa (struct sockaddr). Only a pVM that may send
 // to any address has it; others use abi.OpSendTo.
 func SendTo(handle int32, p []byte, flags int, sa []byte) (int, linux.Errno) {
+	if flags&^(linux.MSG_NOSIGNAL|linux.MSG_DONTWAIT) == 0 && queue(handle, p, sa) {
+		return len(p), 0
+	}
 	return result(rt.HostCall(abi.CallSend, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
 		uintptr(flags)|linux.MSG_DONTWAIT|linux.MSG_NOSIGNAL, uintptr(unsafe.Pointer(unsafe.SliceData(sa))), uintptr(len(sa))))
 }
@@ -83,16 +90,12 @@ func Accept(handle int32, sa []byte) (conn int32, salen int, errno linux.Errno) 
 	if e != 0 {
 		return -1, 0, linux.Errno(e)
 	}
-	batch(int32(n))
 	return int32(n), min(int(l), len(sa)), 0
 }
 
 // Close gives a handle back. Unwatch it first.
 func Close(handle int32) linux.Errno {
-	if isBatched(handle) || orphaned {
-		unbatch(handle)
-		dropSlot(handle)
-	}
+	unbatch(handle)
 	_, e := rt.HostCall(abi.CallClose, uintptr(handle), 0, 0, 0, 0, 0)
 	return linux.Errno(e)
 }

@@ -154,6 +154,9 @@ func send(m *abi.Msg, fd int32, payload [][]byte) linux.Errno {
 		if fd >= 0 {
 			e = c.outPkt.send(c.handle, b, fd)
 		} else {
+			if queue(c.handle, b, nil) {
+				return 0
+			}
 			_, e = Send(c.handle, b, 0)
 		}
 		switch e {

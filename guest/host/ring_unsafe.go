@@ -10,33 +10,23 @@ import (
 )
 
 // Under isolation=vm a host call costs tens of microseconds. The ring (see
-// abi.VMRing…) saves most of them for accepted connections: what is sent goes into
-// a queue that the monitor empties at the next exit, and what is received may be
+// abi.VMRing…) saves most of them for connections and UDP sockets: what is sent goes
+// into a queue that the monitor empties at the next exit, and what is received may be
 // there already when the poll reports it.
 //
-// Goroutines can be preempted anywhere, and another one may then make a host call
-// that lets the monitor look at the ring. So a record counts only when used has
-// grown, and a slot is free only when its number was written last.
+// Nothing about the ring is remembered outside it, and goroutines that work on it are
+// pinned: a pVM that is forked, or restored from a snapshot elsewhere, finds another
+// ring, or none, with the next call. A tick may still make the monitor look at the
+// ring at any time. So a record counts only when used has grown, and a slot is free
+// only when its number was written last.
 
-// maxBatched bounds the handles whose data may go through the ring.
-const maxBatched = abi.VMRingHandlesMax
-
-// batched has a bit for each accepted connection; only with a ring.
-var batched [maxBatched / 64]atomic.Uint64
-
-// ringBase is the address of the ring, 0 if there is none, 1 before it was looked up.
-var ringBase uintptr = 1
-
+// ring is the address of the ring, 0 if there is none. Only a pinned goroutine may ask.
 func ring() uintptr {
-	if ringBase == 1 {
-		base := uintptr(0)
-		if info := vmInfo(); info != 0 {
-			base = *(*uintptr)(at(info, abi.VMInfoRing))
-			rt.RingChild(ringChild)
-		}
-		ringBase = base
+	info := vmInfo()
+	if info == 0 {
+		return 0
 	}
-	return ringBase
+	return *(*uintptr)(at(info, abi.VMInfoRing))
 }
 
 // at makes a pointer of an address outside the Go heap.
@@ -47,153 +37,204 @@ func at(base, offset uintptr) unsafe.Pointer {
 
 func ringWord(base, offset uintptr) *uint32 { return (*uint32)(at(base, offset)) }
 
-// batch marks an accepted connection.
-func batch(handle int32) {
-	if ring() != 0 && uint32(handle) < maxBatched {
-		batched[handle/64].Or(1 << (handle % 64))
+func ringBit(base, table uintptr, handle int32) bool {
+	word := ringWord(base, table+uintptr(handle)/32*4)
+	return atomic.LoadUint32(word)>>(uint32(handle)%32)&1 != 0
+}
+
+func setRingBit(base, table uintptr, handle int32, on bool) {
+	word := ringWord(base, table+uintptr(handle)/32*4)
+	if on {
+		atomic.OrUint32(word, 1<<(uint32(handle)%32))
+	} else {
+		atomic.AndUint32(word, ^uint32(1<<(uint32(handle)%32)))
 	}
 }
 
-// unbatch forgets a handle that is about to be closed.
+// Batch makes a connection or, with datagrams, a UDP socket part of the ring, if
+// there is one, until it is closed.
+func Batch(handle int32, datagrams bool) {
+	rt.Pin()
+	if base := ring(); base != 0 && uint32(handle) < abi.VMRingHandlesMax {
+		setRingBit(base, abi.VMRingDatagrams, handle, datagrams)
+		setRingBit(base, abi.VMRingBatched, handle, true)
+	}
+	rt.Unpin()
+}
+
+// unbatch forgets a handle that is about to be closed, and frees its slot.
 func unbatch(handle int32) {
-	if isBatched(handle) {
-		batched[handle/64].And(^uint64(1 << (handle % 64)))
+	if vmInfo() == 0 {
+		return
 	}
-}
-
-// inRing counts the goroutines that look into the ring. No snapshot is made meanwhile,
-// since a restored pVM may have no ring.
-var inRing atomic.Int32
-
-// enterRing says whether the handle's data may be in the ring; then leaveRing must be
-// called.
-func enterRing(handle int32) bool {
-	inRing.Add(1)
-	if !isBatched(handle) {
-		inRing.Add(-1)
-		return false
-	}
-	return true
-}
-
-func leaveRing() { inRing.Add(-1) }
-
-// resetRing is called in a restored pVM: its connections are gone, and so may be the ring.
-func resetRing() {
-	ringBase, orphaned = 1, false
-	for i := range batched {
-		batched[i].Store(0)
-	}
-	clear(slotDone[:])
-}
-
-// orphaned says that slots may be owned by handles that are not batched any more.
-var orphaned bool
-
-// ringChild runs in a forked pVM before any goroutine. Connections are the parent's, and
-// so is what lies in the ring of them. A goroutine may be in the middle of taking from
-// a slot, which therefore stays its own until the handle is closed.
-func ringChild() {
-	for i := range batched {
-		if batched[i].Load() != 0 {
-			batched[i].Store(0)
-			orphaned = true
+	rt.Pin()
+	if base := ringOf(handle); base != 0 {
+		setRingBit(base, abi.VMRingBatched, handle, false)
+		if i, ok := slotOf(base, handle); ok {
+			freeSlot(base, i)
 		}
 	}
+	rt.Unpin()
 }
 
-func isBatched(handle int32) bool {
-	return uint32(handle) < maxBatched && batched[handle/64].Load()>>(handle%64)&1 != 0
+// ringOf is the address of the ring if handle is part of it.
+func ringOf(handle int32) uintptr {
+	base := ring()
+	if base == 0 || uint32(handle) >= abi.VMRingHandlesMax || !ringBit(base, abi.VMRingBatched, handle) {
+		return 0
+	}
+	return base
+}
+
+// slotOf is the slot that the monitor has filled for handle.
+func slotOf(base uintptr, handle int32) (i uintptr, ok bool) {
+	if atomic.LoadUint32(ringWord(base, abi.VMRingFilled)) == 0 {
+		return 0, false
+	}
+	for i := uintptr(0); i < abi.VMSlots; i++ {
+		if atomic.LoadUint32(ringWord(base, abi.VMRingHandles+4*i)) == uint32(handle) {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func freeSlot(base, i uintptr) {
+	*ringWord(base, abi.VMRingDone+4*i) = 0
+	atomic.StoreUint32(ringWord(base, abi.VMRingHandles+4*i), abi.VMSlotFree)
+}
+
+// left is what was not taken yet of slot i.
+func left(base, i uintptr) (data []byte, done *uint32) {
+	done = ringWord(base, abi.VMRingDone+4*i)
+	total := min(*ringWord(base, abi.VMRingLengths+4*i), abi.VMSlotSize)
+	from := min(*done, total)
+	return bytesAt(base+abi.VMRingSlots+i*abi.VMSlotSize+uintptr(from), uintptr(total-from)), done
 }
 
 // take receives from the slot that the monitor has filled for handle, or finds
 // that there is nothing to receive. ok is false if a call must find out.
 func take(handle int32, p []byte, peek bool) (n int, errno linux.Errno, ok bool) {
-	if !enterRing(handle) {
+	if vmInfo() == 0 {
 		return 0, 0, false
 	}
-	defer leaveRing()
-	base := ringBase
-	if atomic.LoadUint32(ringWord(base, abi.VMRingFilled)) == 0 {
-		return 0, linux.EAGAIN, drained(base, handle)
+	rt.Pin()
+	defer rt.Unpin()
+	base := ringOf(handle)
+	if base == 0 {
+		return 0, 0, false
 	}
-	for i := uintptr(0); i < abi.VMSlots; i++ {
-		owner := ringWord(base, abi.VMRingHandles+4*i)
-		if atomic.LoadUint32(owner) != uint32(handle) {
-			continue
-		}
-		length := ringWord(base, abi.VMRingLengths+4*i)
-		total := uintptr(*length)
-		from := uintptr(slotDone[i])
-		data := bytesAt(base+abi.VMRingSlots+i*abi.VMSlotSize+from, total-from)
-		n = copy(p, data)
-		switch {
-		case peek:
-		case n < len(data):
-			slotDone[i] += uint32(n)
-		default:
-			slotDone[i] = 0
-			atomic.StoreUint32(owner, abi.VMSlotFree)
-		}
+	i, ok := slotOf(base, handle)
+	if !ok {
+		return 0, linux.EAGAIN, !ringBit(base, abi.VMRingReadable, handle)
+	}
+	if ringBit(base, abi.VMRingDatagrams, handle) {
+		n, _, _ = takeDatagram(base, i, p, nil, peek)
 		return n, 0, true
 	}
-	return 0, linux.EAGAIN, drained(base, handle)
-}
-
-// drained reports whether the last receive took all, and no event came since.
-func drained(base uintptr, handle int32) bool {
-	word := ringWord(base, abi.VMRingReadable+uintptr(handle)/32*4)
-	return atomic.LoadUint32(word)>>(uint32(handle)%32)&1 == 0
-}
-
-// slotDone is how much of each slot was taken. The goroutine that reads the
-// connection owns it: the read lock of its file.
-var slotDone [abi.VMSlots]uint32
-
-// dropSlot frees the slot of a handle that is closed.
-func dropSlot(handle int32) {
-	inRing.Add(1)
-	defer leaveRing()
-	base := ringBase
-	if base <= 1 {
-		return // a restored pVM has none
+	data, done := left(base, i)
+	n = copy(p, data)
+	switch {
+	case peek:
+	case n < len(data):
+		*done += uint32(n)
+	default:
+		freeSlot(base, i)
 	}
-	for i := uintptr(0); i < abi.VMSlots; i++ {
-		if owner := ringWord(base, abi.VMRingHandles+4*i); atomic.LoadUint32(owner) == uint32(handle) {
-			slotDone[i] = 0
-			atomic.StoreUint32(owner, abi.VMSlotFree)
+	return n, 0, true
+}
+
+// takeFrom is take for datagrams: it stores the sender's address into sa and reports
+// how long the datagram was.
+func takeFrom(handle int32, p []byte, peek bool, sa []byte) (n, total, salen int, errno linux.Errno, ok bool) {
+	if vmInfo() == 0 {
+		return 0, 0, 0, 0, false
+	}
+	rt.Pin()
+	defer rt.Unpin()
+	base := ringOf(handle)
+	if base == 0 || !ringBit(base, abi.VMRingDatagrams, handle) {
+		return 0, 0, 0, 0, false
+	}
+	i, ok := slotOf(base, handle)
+	if !ok {
+		return 0, 0, 0, linux.EAGAIN, !ringBit(base, abi.VMRingReadable, handle)
+	}
+	n, total, salen = takeDatagram(base, i, p, sa, peek)
+	return n, total, salen, 0, true
+}
+
+func pad8(n uint32) uint32 { return (n + 7) &^ 7 }
+
+// takeDatagram takes the next record of a slot, in which there is at least one.
+func takeDatagram(base, i uintptr, p, sa []byte, peek bool) (n, total, salen int) {
+	rec, done := left(base, i)
+	if len(rec) < abi.VMRecHeader {
+		freeSlot(base, i)
+		return 0, 0, 0
+	}
+	alen := uint32(*(*uint16)(unsafe.Pointer(&rec[2])))
+	total = int(*(*uint32)(unsafe.Pointer(&rec[4])))
+	addr := rec[abi.VMRecHeader:][:alen]
+	data := rec[abi.VMRecHeader+pad8(alen):][:total]
+	n, salen = copy(p, data), copy(sa, addr)
+	if !peek {
+		size := abi.VMRecHeader + pad8(alen) + pad8(uint32(total))
+		if *done += size; int(size) >= len(rec) {
+			freeSlot(base, i)
 		}
 	}
+	return n, total, salen
 }
 
-// queue appends p to what will be sent at the next exit. ok is false if that is
-// not possible now: then a call must send it, which the monitor answers after the
-// queue was emptied.
-func queue(handle int32, p []byte) (ok bool) {
-	if !enterRing(handle) {
+// queue appends p, for the address sa if that is not empty, to what will be sent at
+// the next exit. ok is false if that is not possible now: then a call must send it,
+// which the monitor answers after the queue was emptied.
+func queue(handle int32, p, sa []byte) (ok bool) {
+	if vmInfo() == 0 || len(p) > abi.VMQueued || len(sa) > abi.VMRecAddrMax || uint32(handle) >= abi.VMRingHandlesMax {
 		return false
 	}
-	defer leaveRing()
-	base := ringBase
-	if len(p) > abi.VMQueued || *ringWord(base, abi.VMRingBlocked) != 0 {
+	rt.Pin()
+	defer rt.Unpin()
+	base := ringOf(handle)
+	if handle == abi.HandleControl {
+		base = ring()
+	}
+	if base == 0 || *ringWord(base, abi.VMRingBlocked) != 0 || ringBit(base, abi.VMRingFailed, handle) {
 		return false
 	}
-	writing := ringWord(base, abi.VMRingWriting)
+	writing, used := ringWord(base, abi.VMRingWriting), ringWord(base, abi.VMRingUsed)
 	if !atomic.CompareAndSwapUint32(writing, 0, 1) {
 		return false
 	}
-	used := ringWord(base, abi.VMRingUsed)
 	o := atomic.LoadUint32(used)
-	size := 8 + (uint32(len(p))+7)&^7
-	if o > abi.VMRingOutSize || abi.VMRingOutSize-o < size {
-		atomic.StoreUint32(writing, 0)
-		return false
+	body := abi.VMRecHeader + pad8(uint32(len(sa)))
+	size := body + pad8(uint32(len(p)))
+	if ok = o <= abi.VMRingOutSize && abi.VMRingOutSize-o >= size; ok {
+		rec := base + abi.VMRingOut + uintptr(o)
+		*ringWord(rec, 0) = uint32(handle) | uint32(len(sa))<<16
+		*ringWord(rec, 4) = uint32(len(p))
+		copy(bytesAt(rec+abi.VMRecHeader, uintptr(len(sa))), sa)
+		copy(bytesAt(rec+uintptr(body), uintptr(len(p))), p)
+		atomic.StoreUint32(used, o+size)
 	}
-	rec := base + abi.VMRingOut + uintptr(o)
-	*ringWord(rec, 0) = uint32(handle)
-	*ringWord(rec, 4) = uint32(len(p))
-	copy(bytesAt(rec+8, uintptr(len(p))), p)
-	atomic.StoreUint32(used, o+size)
 	atomic.StoreUint32(writing, 0)
-	return true
+	return ok
+}
+
+// Settled makes the monitor send what is queued, and reports whether nothing is left
+// of what was sent on the connection handle: a peer that does not read keeps it there.
+func Settled(handle int32) bool {
+	if vmInfo() == 0 {
+		return true
+	}
+	rt.Pin()
+	base := ringOf(handle)
+	settled := base == 0 || atomic.LoadUint32(ringWord(base, abi.VMRingUsed)) == 0
+	rt.Unpin()
+	if settled {
+		return true
+	}
+	_, e := rt.HostCall(abi.CallSend, uintptr(handle), 0, 0, linux.MSG_DONTWAIT|linux.MSG_NOSIGNAL, 0, 0)
+	return linux.Errno(e) != linux.EAGAIN
 }

@@ -15,13 +15,8 @@ func Snapshot() (restored bool) {
 	}
 	c := &control
 	c.mu.Lock()
-	restored, errno := rt.Snapshot(r.FD, &inRing)
-	for errno == uint32(linux.EBUSY) {
-		rt.Gosched() // whoever is in the ring is on the way out
-		restored, errno = rt.Snapshot(r.FD, &inRing)
-	}
+	restored, errno := rt.Snapshot(r.FD)
 	if restored {
-		resetRing()
 		interrupt()
 		c.mu.Unlock()
 		Close(r.FD) // what stands for it

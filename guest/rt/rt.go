@@ -75,11 +75,12 @@ type Source struct {
 //	func Rand(p []byte)                          // the runtime's own ChaCha8 generator, seeded from the boot block: cryptographically strong
 //	func Spawn(f func())                         // a goroutine hidden from the app's count, traces and deadlock detection (a system goroutine)
 //	func Gosched()
-//	func Snapshot(handle int32, busy *atomic.Int32) (restored bool, errno uint32) // EBUSY: busy is not 0
+//	func Pin()                                   // no other goroutine runs until Unpin, and no fork or snapshot happens: for short copies
+//	func Unpin()
+//	func Snapshot(handle int32) (restored bool, errno uint32)
 //	                                             // write this pVM to a file; true when it returns in a restored pVM
 //	func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32)
 //	                                             // copy this pVM; h are what the monitor gave for the child
-//	func RingChild(f func())                     // f runs in a child before any goroutine, on the system stack (vm only)
 
 // Hooks that the library OS sets for the runtime. They are variables since the
 // runtime is below the library OS. All are set before the app's first init.

@@ -116,16 +116,18 @@ func Rand(p []byte) { rand.Read(p) }
 // Spawn starts a goroutine.
 func Spawn(f func()) { go f() }
 
+// Pin and Unpin do nothing: tests that need them have one goroutine.
+func Pin()   {}
+func Unpin() {}
+
 // Gosched yields.
 func Gosched() { runtime.Gosched() }
 
 // Snapshot is not possible in a test: ENOSYS.
-func Snapshot(handle int32, busy *atomic.Int32) (restored bool, errno uint32) { return false, 38 }
+func Snapshot(handle int32) (restored bool, errno uint32) { return false, 38 }
 
 // Fork is not possible in a test: ENOSYS.
 func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32) { return false, 38 }
-
-func RingChild(f func()) {}
 
 var poll struct {
 	sync.Mutex

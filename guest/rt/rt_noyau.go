@@ -3,7 +3,6 @@
 package rt
 
 import (
-	"sync/atomic"
 	"unsafe"
 
 	"noyau.dev/abi"
@@ -47,9 +46,8 @@ func unwatch(handle int32)
 func setPD(s *Source, pd uintptr)
 func next() (*Source, uint32)
 func rand64() uint64
-func snapshot(handle uintptr, busy *int32) (bool, uintptr)
+func snapshot(handle uintptr) (bool, uintptr)
 func fork(h *[abi.ForkHandles]int32) uintptr
-func setRingChild(f func())
 
 func Boot() *abi.BootHeader
 func Args() []string
@@ -64,6 +62,8 @@ func Exit(code int32)
 func pages(n uintptr) uintptr
 func release(p, n uintptr)
 func Gosched()
+func Pin()
+func Unpin()
 
 // CPUTime has no cheap source inside an image: it is the time since start.
 func CPUTime() int64 { return Nanotime() - startTime }
@@ -132,11 +132,8 @@ func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32) {
 	return r == 0, 0
 }
 
-// RingChild is described in rt.go.
-func RingChild(f func()) { setRingChild(f) }
-
 // Snapshot is described in rt.go.
-func Snapshot(handle int32, busy *atomic.Int32) (restored bool, errno uint32) {
-	restored, e := snapshot(uintptr(handle), (*int32)(unsafe.Pointer(busy)))
+func Snapshot(handle int32) (restored bool, errno uint32) {
+	restored, e := snapshot(uintptr(handle))
 	return restored, uint32(e)
 }

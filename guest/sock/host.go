@@ -23,12 +23,13 @@ import (
 // count of Out edges from before the send. Ready says "no room" only while no
 // edge has come since, and after that EAGAIN the host owes us one.
 type hostSock struct {
-	s    *Socket
-	src  rt.Source
-	fd   int32
-	name uint32 // the monitor's name for it; 0: it has none
-	four bool   // UDP: an IPv4 socket
-	to   bool   // UDP: connected
+	s     *Socket
+	src   rt.Source
+	fd    int32
+	name  uint32  // the monitor's name for it; 0: it has none
+	four  bool    // UDP: an IPv4 socket
+	to    bool    // UDP: connected
+	known *recent // UDP: where datagrams were sent, under mu; nil: nowhere yet
 
 	outs   atomic.Uint64 // Out edges, and calls of slow
 	fullAt atomic.Uint64 // outs, plus one, at the last send that found no room
@@ -53,6 +54,9 @@ func (s *Socket) attach(fd int32, name uint32) (*hostSock, linux.Errno) {
 	if e := rt.Watch(fd, &h.src); e != 0 {
 		host.Close(fd)
 		return nil, linux.Errno(e)
+	}
+	if s.st.Load() != stListen {
+		host.Batch(fd, s.d != nil)
 	}
 	s.host.Store(h)
 	return h, 0
@@ -361,12 +365,36 @@ func (s *Socket) dialed(r *host.Reply, e linux.Errno) {
 
 // shutdown is shutdown(2) of a host connection.
 func (h *hostSock) shutdown(s *Socket, how int) linux.Errno {
+	m := abi.Msg{Op: abi.OpShut, A: uint64(how)}
 	if how != linux.SHUT_RD {
 		h.wroff = true
+		if s.d == nil && !host.Settled(h.fd) {
+			rt.Spawn(func() { h.shutSettled(m) })
+			return 0
+		}
 	}
-	_, e := h.request(abi.Msg{Op: abi.OpShut, A: uint64(how)})
+	_, e := h.request(m)
 	if e == 0 {
 		s.notify(rt.In | rt.Out)
 	}
 	return e
+}
+
+// shutSettled shuts h down once its peer has taken what was sent before.
+func (h *hostSock) shutSettled(m abi.Msg) {
+	again := make(chan struct{}, 1)
+	t := rt.NewTimer(func() { again <- struct{}{} })
+	for {
+		h.mu.Lock()
+		if h.closed || host.Settled(h.fd) {
+			break
+		}
+		h.mu.Unlock()
+		t.Reset(2e6)
+		<-again
+	}
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.request(m)
+	}
 }

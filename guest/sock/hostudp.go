@@ -7,6 +7,32 @@ import (
 	"noyau.dev/guest/rt"
 )
 
+// recent are addresses to which the monitor has sent a datagram. It looks at each
+// datagram, whatever is in here; what it refuses later is lost, as on a network.
+type recent struct {
+	list [16]addr
+	next int
+}
+
+func (r *recent) has(a *addr) bool {
+	if r == nil {
+		return false
+	}
+	for i := range r.list {
+		if r.list[i] == *a {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *recent) add(a *addr) {
+	if !r.has(a) {
+		r.list[r.next%len(r.list)] = *a
+		r.next++
+	}
+}
+
 // rehost replaces the host's socket of a UDP socket: by one connected to to, or
 // by none.
 func (s *Socket) rehost(to *addr) linux.Errno {
@@ -78,10 +104,25 @@ func (s *Socket) hostSendTo(p []byte, to *addr) (int, linux.Errno) {
 		return s.hostSend(h, p, 0)
 	}
 	if rt.Boot().Flags&abi.BootNetOut == 0 {
-		_, e := host.Request(abi.Msg{Op: abi.OpSendTo, Handle: h.name}, encode(to), p)
-		if e != 0 {
+		m := abi.Msg{Op: abi.OpSendTo, Handle: h.name}
+		h.mu.Lock()
+		known := h.known.has(to)
+		h.mu.Unlock()
+		if known { // UDP promises nothing more
+			if e := host.Post(m, encode(to), p); e != 0 {
+				return 0, e
+			}
+			return len(p), 0
+		}
+		if _, e := host.Request(m, encode(to), p); e != 0 {
 			return 0, e
 		}
+		h.mu.Lock()
+		if h.known == nil {
+			h.known = new(recent)
+		}
+		h.known.add(to)
+		h.mu.Unlock()
 		return len(p), 0
 	}
 	family := uint16(linux.AF_INET6)

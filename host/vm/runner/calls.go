@@ -70,6 +70,9 @@ func (r *Runner) recv(c *call) uint64 {
 	if !ok {
 		return fail(unix.EFAULT)
 	}
+	if v, failed := r.ring.failed(c.a1); failed {
+		return v
+	}
 	flags := uintptr(uint32(c.a4)) | unix.MSG_DONTWAIT
 	if c.a5 == 0 {
 		v := r.sys(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
@@ -89,6 +92,7 @@ func (r *Runner) recv(c *call) uint64 {
 		return fail(unix.EFAULT)
 	}
 	v := r.sys(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, ptrOf(&r.sockaddr), ptrOf(&r.socklen))
+	r.ring.received(c.a1, int64(v), len(b), false)
 	r.putAddr(v, to, lenp)
 	return v
 }
@@ -117,6 +121,9 @@ func (r *Runner) send(c *call) uint64 {
 	}
 	if r.ring.waits(c.a1) {
 		return fail(unix.EAGAIN)
+	}
+	if v, failed := r.ring.failed(c.a1); failed {
+		return v
 	}
 	flags := uintptr(uint32(c.a4)) | unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	if c.a5 == 0 {
@@ -168,7 +175,7 @@ func (r *Runner) accept(c *call) uint64 {
 		return fail(unix.EMFILE)
 	}
 	if int64(v) >= 0 {
-		r.ring.accepted(v)
+		r.ring.added(v)
 	}
 	if to != nil {
 		r.putAddr(v, to, lenp)

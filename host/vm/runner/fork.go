@@ -147,7 +147,7 @@ func (r *Runner) child(boot, own []byte) {
 		}
 	}
 	r.drop(dead)
-	r.ring.child(uint64(len(own)) * 8)
+	r.ring.child(max(uint64(len(own))*8, f.top))
 	f.watched.each(f.top, func(h uint64) {
 		binary.LittleEndian.PutUint32(r.event[:], unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET)
 		binary.LittleEndian.PutUint64(r.event[4:], h)
@@ -171,35 +171,6 @@ func (r *Runner) must(do string, result uint64) {
 	}
 	say("a fork cannot " + do + ": " + unix.Errno(-int64(result)).Error())
 	exit(125)
-}
-
-// child is for the ring of a forked runner: connections are the parent's, and so is
-// what waits to be sent to them. All have numbers below top.
-func (g *ring) child(top uint64) {
-	if g.mem == nil {
-		return
-	}
-	used := min(int(g.word(abi.VMRingUsed)), abi.VMRingOutSize)
-	for o := 0; o+8 <= used; {
-		rec := g.mem[abi.VMRingOut+o : abi.VMRingOut+used]
-		n := int(binary.LittleEndian.Uint32(rec[4:]))
-		binary.LittleEndian.PutUint32(rec, abi.VMSlotFree) // somebody may be about to add another
-		if n < 0 || n > len(rec)-8 {
-			break
-		}
-		o += 8 + (n+7)&^7
-	}
-	if g.word(abi.VMRingWriting) == 0 {
-		g.setWord(abi.VMRingUsed, 0)
-	}
-	g.setWord(abi.VMRingBlocked, 0)
-	g.blocked = false
-	for _, h := range g.closing {
-		g.r.sys(unix.SYS_CLOSE, uintptr(h), 0, 0, 0, 0, 0)
-	}
-	g.closing = g.closing[:0]
-	g.streams.clear(top)
-	g.ended.clear(top)
 }
 
 // deepen makes the goroutine's stack as large as it will ever be.

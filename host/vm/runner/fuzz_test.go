@@ -119,7 +119,9 @@ func fuzzRunner(t *testing.T) *Runner {
 	r.sig.xsave = new(kvm.XSave)
 	r.ring.start(r)
 	for h := range uint64(8) {
-		r.ring.accepted(h)
+		r.ring.added(h)
+		r.ring.setBit(abi.VMRingBatched, h, true)
+		r.ring.setBit(abi.VMRingDatagrams, h, h%2 != 0)
 	}
 	c := &checker{t: t, r: r}
 	r.sys, r.block = c.call, c.call

@@ -61,6 +61,7 @@ func (r *Runner) recvHandles(c *call, b []byte) uint64 {
 			r.sys(unix.SYS_CLOSE, uintptr(h), 0, 0, 0, 0, 0)
 			continue
 		}
+		r.ring.added(uint64(h))
 		le.PutUint32(list[4*n:], h)
 		n++
 	}

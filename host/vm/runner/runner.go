@@ -171,11 +171,13 @@ func (r *Runner) Run() End {
 			}
 		case machine.Fault:
 			if end, ended := r.fault(&ev); ended {
+				r.ring.flush()
 				return end
 			}
 		case machine.Interrupt:
 			r.interrupt()
 		case machine.Dead:
+			r.ring.flush()
 			return killed(unix.SIGSYS, ev.Reason)
 		}
 		r.clock.refresh()

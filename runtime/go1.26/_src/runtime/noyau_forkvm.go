@@ -8,13 +8,6 @@ import (
 	"unsafe"
 )
 
-// noyauRingChild drops what the library OS keeps of the parent's connections in the ring;
-// it is the library OS's function, and runs before any goroutine does.
-var noyauRingChild func()
-
-//go:linkname noyau_ringChild internal/noyau/rt.setRingChild
-func noyau_ringChild(f func()) { noyauRingChild = f }
-
 // noyauForkVM makes the host call, on g0. It returns 0 in the child.
 func noyauForkVM(h *[abi.ForkHandles]int32) uintptr {
 	var a [abi.VMForkSize / 8]uint64
@@ -31,9 +24,6 @@ func noyauForkVM(h *[abi.ForkHandles]int32) uintptr {
 		clear(noyauBootBlock[:])
 		noyau.boot.Memory = memory
 		noyauReseed()
-		if noyauRingChild != nil {
-			noyauRingChild()
-		}
 	}
 	return r
 }

@@ -6,3 +6,13 @@ import _ "unsafe" // for linkname
 //
 //go:linkname noyau_vmInfo internal/noyau/host.vmInfo
 func noyau_vmInfo() uintptr { return noyauInfo }
+
+//go:linkname noyau_pin internal/noyau/rt.Pin
+//go:nosplit
+func noyau_pin() { getg().m.locks++ }
+
+// noyau_unpin asks for the preemption that Pin may have put off, as releasem does.
+//
+//go:linkname noyau_unpin internal/noyau/rt.Unpin
+//go:nosplit
+func noyau_unpin() { releasem(getg().m) }

@@ -70,19 +70,16 @@ type noyauResumption struct {
 // noyauResume maps the variables and goes on where noyauSave was called.
 func noyauResume(r *noyauResumption)
 
-// noyau_snapshot writes a snapshot to a file, unless busy is not 0: then it is EBUSY.
-// restored is true when it returns in another pVM.
+// noyau_snapshot writes a snapshot to a file. restored is true when it
+// returns in another pVM.
 //
 //go:linkname noyau_snapshot internal/noyau/rt.snapshot
-func noyau_snapshot(handle uintptr, busy *int32) (restored bool, errno uintptr) {
+func noyau_snapshot(handle uintptr) (restored bool, errno uintptr) {
 	if noyauSnap.table == 0 {
 		systemstack(func() { noyauSnap.table = noyauMetaAlloc(noyauabi.SnapTable, 4096) })
 		if noyauSnap.table == 0 {
 			return false, 12 // ENOMEM
 		}
-	}
-	if *busy != 0 {
-		return false, 16
 	}
 	systemstack(func() { restored, errno = noyauSnapshot(handle) })
 	return restored, errno

@@ -1,0 +1,2 @@
+module outward
+go 1.26
