@@ -26,6 +26,7 @@ type jail struct {
 	empty     int     // descriptor of an empty directory that has no name; -1: none
 	chroot    bool    // whether empty can be made the root
 	alive     [2]int  // pipe: the write end closes when this process ends
+	window    *window // where the descriptors above are, but alive[1], and those of a launch
 	missing   []string
 	root      bool // whether this process is the real root, or that of a container
 	keepsUser bool // the image is root to the host, for want of another user
@@ -100,8 +101,12 @@ func makeJail() (*jail, error) {
 		return nil, fmt.Errorf("process: pipe: %w", err)
 	}
 	j.alive[0], j.alive[1] = aboveHandles(j.alive[0]), aboveHandles(j.alive[1])
+	var err error
+	if j.window, err = newWindow(j.alive[0]); err != nil {
+		return nil, err
+	}
 	j.empty = emptyDirectory()
-	err := j.unshare(true)
+	err = j.unshare(true)
 	if err != nil && j.root {
 		j.missing = append(j.missing, "user namespace: "+err.Error())
 		err = j.unshare(false)
@@ -109,7 +114,27 @@ func makeJail() (*jail, error) {
 	if err != nil {
 		j.missing = append(j.missing, "namespaces: "+err.Error())
 	}
-	return j, nil
+	return j, j.settle()
+}
+
+// settle moves what every launch uses into the window.
+func (j *jail) settle() error {
+	list := []*int{&j.alive[0]}
+	if j.empty >= 0 {
+		list = append(list, &j.empty)
+	}
+	for i := range j.spaces {
+		list = append(list, &j.spaces[i].fd)
+	}
+	for _, fd := range list {
+		n, err := j.window.keep(*fd)
+		if err != nil {
+			return err
+		}
+		*fd = n
+	}
+	j.window.filler = j.alive[0]
+	return nil
 }
 
 // kernelCan returns why no image can be launched on this kernel, nil if it can.
@@ -304,12 +329,6 @@ func emptyDirectory() int {
 
 // close lets go of everything.
 func (j *jail) close() {
-	for _, s := range j.spaces {
-		unix.Close(s.fd)
-	}
-	for _, fd := range []int{j.empty, j.alive[0], j.alive[1]} {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
+	j.window.close()
+	unix.Close(j.alive[1])
 }

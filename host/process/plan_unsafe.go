@@ -28,7 +28,8 @@ type plan struct {
 	fail    failure
 }
 
-// sources are the descriptors of this process that a launch uses.
+// sources are the descriptors of this process that a launch uses; those of a plan lie in
+// the window.
 type sources struct {
 	files  []int // by number in the image's process
 	image  int
@@ -45,7 +46,8 @@ const (
 // step is the name of the step that joins s.
 func (s *space) step() string { return "join the " + s.name + " namespace" }
 
-const cloneVfork = unix.CLONE_VM | unix.CLONE_VFORK
+// cloneVfork shares the table of descriptors as well: see ownTable.
+const cloneVfork = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_FILES
 
 // newPlan lists every step of a launch.
 //
@@ -61,16 +63,24 @@ func newPlan(s *Spec, j *jail, src *sources) *plan {
 	p.pidNS = j.pidNS && (j.root || j.has("user")) && !s.Allow.Fork
 	p.double = p.pidNS && !j.root
 	if p.double {
-		// The file table is shared, so that the pidfd made below is ours.
-		p.add("clone", 0, unix.SYS_CLONE, cloneVfork|unix.CLONE_FILES)
+		// As the table of descriptors is shared, the pidfd made below is ours.
+		p.add("clone", 0, unix.SYS_CLONE, cloneVfork)
 		p.join(j, src)
 		p.clone(src)
+		p.ownTable(j.window)
 	} else {
 		p.clone(src)
+		p.ownTable(j.window)
 		p.join(j, src)
 	}
 	p.child(s, j, src)
 	return p
+}
+
+// ownTable gives the child a table of descriptors of its own, with those below the end of
+// the window. Those above, mostly other images', are not even copied.
+func (p *plan) ownTable(w *window) {
+	p.add("own descriptors", 0, unix.SYS_CLOSE_RANGE, uintptr(w.end()), uintptr(^uint32(0)), unix.CLOSE_RANGE_UNSHARE)
 }
 
 // join enters control groups of v1 and the namespaces of the jail.

@@ -86,7 +86,12 @@ func check(s *Spec) (err error) {
 // launch tries with everything that the machine is known to allow. What it then
 // refuses is noted, and not tried again.
 func launch(s *Spec, j *jail, g *group) (*Process, error) {
-	src, done, err := openSources(s, g)
+	opened, closeOpened, err := openSources(s, g)
+	if err != nil {
+		return nil, err
+	}
+	defer closeOpened()
+	src, done, err := j.window.place(opened)
 	if err != nil {
 		return nil, err
 	}

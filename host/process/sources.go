@@ -8,8 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openSources collects the descriptors for a launch, all of them above those that
-// the launch places. done closes those made for it.
+// openSources collects the descriptors for a launch. done closes those made for it.
 func openSources(s *Spec, g *group) (src *sources, done func(), err error) {
 	src = &sources{image: -1, cgroup: -1}
 	var made []int
@@ -23,26 +22,14 @@ func openSources(s *Spec, g *group) (src *sources, done func(), err error) {
 			closeMade()
 		}
 	}()
-	free := len(s.Files) + 2
-	high := func(f *os.File) (int, error) {
-		fd, err := number(f)
-		if err != nil || fd >= free {
-			return fd, err
-		}
-		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstOwn)
-		if err == nil {
-			made = append(made, n)
-		}
-		return n, err
-	}
 	for i, f := range s.Files {
-		fd, err := high(f)
+		fd, err := number(f)
 		if err != nil {
 			return nil, nil, fmt.Errorf("process: file for descriptor %d: %w", i, err)
 		}
 		src.files = append(src.files, fd)
 	}
-	if src.image, err = high(s.Image); err != nil {
+	if src.image, err = number(s.Image); err != nil {
 		return nil, nil, fmt.Errorf("process: image: %w", err)
 	}
 	if src.image, err = executable(src.image, &made); err != nil {
@@ -99,7 +86,6 @@ func executable(fd int, made *[]int) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("process: copy of an image that others may not execute: %w", err)
 	}
-	m = aboveHandles(m)
 	*made = append(*made, m)
 	if err := copyFile(m, fd, st.Size); err != nil {
 		return -1, fmt.Errorf("process: copy of an image that others may not execute: %w", err)

@@ -31,6 +31,11 @@ func TestTiming(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer done()
+	src, free, err := j.window.place(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer free()
 	var names []string
 	var costs [][]time.Duration
 	var total, handoff []time.Duration
