@@ -35,7 +35,17 @@ type started struct {
 func detach(d *state.Dir, e *state.Entry, c monitor.Config) error {
 	img := c.ImageFile
 	c.ImageFile = nil
-	if err := e.WriteSpec(c); err != nil {
+	if err := startMonitor(e, c, img, "monitor", e.Meta.ID); err != nil {
+		return err
+	}
+	fmt.Println(e.Meta.ID)
+	return nil
+}
+
+// startMonitor runs this program in the background with args, which finds spec in the entry,
+// and returns when it says that all is started.
+func startMonitor(e *state.Entry, spec any, img *os.File, args ...string) error {
+	if err := e.WriteSpec(spec); err != nil {
 		return err
 	}
 	logf, err := os.OpenFile(e.Path("monitor.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -52,7 +62,7 @@ func detach(d *state.Dir, e *state.Entry, c monitor.Config) error {
 	if err != nil {
 		self = "/proc/self/exe"
 	}
-	cmd := exec.Command(self, "monitor", e.Meta.ID)
+	cmd := exec.Command(self, args...)
 	cmd.Dir = "/" // hold on to no directory of the user's
 	cmd.Stdout, cmd.Stderr = logf, logf
 	cmd.ExtraFiles = []*os.File{w, img}
@@ -72,31 +82,41 @@ func detach(d *state.Dir, e *state.Entry, c monitor.Config) error {
 		cmd.Wait()
 		return &exitCode{s.Code, errors.New(s.Error)}
 	}
-	fmt.Println(e.Meta.ID)
 	return nil
 }
 
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 
-// newMonitor is the command that detach runs. Users have no use for it.
+// newMonitor is the command that startMonitor runs. Users have no use for it.
 func newMonitor() *cobra.Command {
-	return &cobra.Command{
+	var clones bool
+	cmd := &cobra.Command{
 		Use:    "monitor ID",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
-		RunE:   func(_ *cobra.Command, args []string) error { return backgroundMonitor(args[0]) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			if clones {
+				return background(func() ([]*session, error) { return startClones(args[0]) })
+			}
+			return background(func() ([]*session, error) {
+				s, err := startDetached(args[0])
+				return []*session{s}, err
+			})
+		},
 	}
+	cmd.Flags().BoolVar(&clones, "clones", false, "the spec is that of noyau clone")
+	return cmd
 }
 
-// backgroundMonitor runs one detached pVM until it ends.
-func backgroundMonitor(id string) error {
+// background runs what begin starts until all of it has ended.
+func background(begin func() ([]*session, error)) error {
 	if err := dropInherited(imageFD); err != nil {
 		return err
 	}
 	catch(unix.SIGHUP, unix.SIGPIPE)
 	ready := os.NewFile(readyFD, "ready")
 	defer ready.Close()
-	s, err := startDetached(id)
+	list, err := begin()
 	if err != nil {
 		msg := started{Error: err.Error(), Code: exitError}
 		if code := new(exitCode); errors.As(err, &code) {
@@ -109,12 +129,20 @@ func backgroundMonitor(id string) error {
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 	go func() { // the machine shuts down, or the user's session ends
 		for range signals {
-			go s.inst.Stop(stopTimeout(s.entry))
+			for _, s := range list {
+				go s.inst.Stop(stopTimeout(s.entry))
+			}
 		}
 	}()
 	json.NewEncoder(ready).Encode(started{})
 	ready.Close()
-	_, err = s.wait()
+	errs := make(chan error)
+	for _, s := range list {
+		go func() { _, err := s.wait(); errs <- err }()
+	}
+	for range list {
+		err = errors.Join(err, <-errs)
+	}
 	return err
 }
 
@@ -139,12 +167,17 @@ func startDetached(id string) (*session, error) {
 	}
 	// The environment may hold secrets, and nobody needs it any more.
 	os.Remove(e.Path("spec.json"))
+	c.ImageFile = os.NewFile(imageFD, c.Image)
+	defer c.ImageFile.Close()
+	return startLogged(d, e, c)
+}
+
+// startLogged starts a pVM whose output goes to its log.
+func startLogged(d *state.Dir, e *state.Entry, c monitor.Config) (*session, error) {
 	log, err := e.OpenLog(state.DefaultLogLimits)
 	if err != nil {
 		return nil, err
 	}
-	c.ImageFile = os.NewFile(imageFD, c.Image)
-	defer c.ImageFile.Close()
 	c.Stdout, c.Stderr = log.Stream("stdout"), log.Stream("stderr")
 	s, err := startSession(c, d, e)
 	if err != nil {

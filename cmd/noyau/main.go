@@ -89,7 +89,7 @@ starts like a process and is isolated like a virtual machine.
 		}
 	}
 	add("run", newBuild(), newRun(), newTest())
-	add("manage", newPs(), newLogs(), newStop(), newKill(), newFork(), newSnapshot(), newRestore(), newPause(true), newPause(false), newRm(), newWait(), newInspect(), newStats())
+	add("manage", newPs(), newLogs(), newStop(), newKill(), newFork(), newSnapshot(), newRestore(), newClone(), newPause(true), newPause(false), newRm(), newWait(), newInspect(), newStats())
 	root.AddCommand(newVersion(), newMonitor(), newTestExec())
 	return root
 }

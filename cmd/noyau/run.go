@@ -126,12 +126,24 @@ func register(f *runFlags, t *target, args []string) (*state.Dir, *state.Entry, 
 		}
 		return nil, nil, nil
 	}
+	e, err := d.Create(f.meta(t, args), t.base)
+	if err != nil && !needed {
+		var damaged *state.NameError
+		if !errors.As(err, &damaged) {
+			return nil, nil, nil
+		}
+	}
+	return d, e, err
+}
+
+// meta is what an entry says of a pVM of these flags.
+func (f *runFlags) meta(t *target, args []string) state.Meta {
 	shown := t.shown
 	if abs, err := filepath.Abs(shown); err == nil && isPath(shown) {
 		shown = abs
 	}
 	memory, _ := memorySize(f.memory)
-	e, err := d.Create(state.Meta{
+	return state.Meta{
 		Name:        f.name,
 		Image:       shown,
 		Package:     t.image.Manifest.Path,
@@ -144,14 +156,7 @@ func register(f *runFlags, t *target, args []string) (*state.Dir, *state.Entry, 
 		Volumes:     f.volumes,
 		Memory:      int64(memory),
 		StopTimeout: f.stopAfter(),
-	}, t.base)
-	if err != nil && !needed {
-		var damaged *state.NameError
-		if !errors.As(err, &damaged) {
-			return nil, nil, nil
-		}
 	}
-	return d, e, err
 }
 
 // foreground runs the pVM in this process, on our standard streams.

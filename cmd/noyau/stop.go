@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -157,11 +158,36 @@ func mustRun(e *state.Entry) error {
 
 func notRunning(e *state.Entry) error { return fmt.Errorf("pVM %s is not running", e.Meta.Name) }
 
+// expand puts names in the place of patterns such as "web-*".
+func expand(d *state.Dir, refs []string) ([]string, error) {
+	var names []string
+	for _, ref := range refs {
+		if !strings.ContainsAny(ref, "*?[") {
+			names = append(names, ref)
+			continue
+		}
+		found, err := d.Match(ref)
+		if err == nil && len(found) == 0 {
+			err = &state.NotFoundError{Ref: ref}
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range found {
+			names = append(names, e.Meta.Name)
+		}
+	}
+	return names, nil
+}
+
 // each does f for every pVM at once, and prints what the user called those for
-// which it went well, in the order given.
+// which it went well, in the order given. A pattern means all names that match.
 func each(refs []string, f func(*state.Dir, *state.Entry) error) error {
 	d, err := state.Open()
 	if err != nil {
+		return err
+	}
+	if refs, err = expand(d, refs); err != nil {
 		return err
 	}
 	errs := make([]error, len(refs))

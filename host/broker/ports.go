@@ -25,7 +25,8 @@ type port struct {
 	host netip.AddrPort // as bound
 
 	mu      sync.Mutex
-	holders int // handles of the guest that stand for it
+	users   int // Ports that it is in
+	holders int // handles of guests that stand for it
 }
 
 // OpenPorts binds every published port.
@@ -41,7 +42,7 @@ func OpenPorts(list []policy.Publish) (*Ports, error) {
 			ps.Close()
 			return nil, fmt.Errorf("cannot publish %s: %w%s", p, err, hint(p, err))
 		}
-		ps.all = append(ps.all, &port{Publish: p, fd: fd, host: host})
+		ps.all = append(ps.all, &port{Publish: p, fd: fd, host: host, users: 1})
 	}
 	return ps, nil
 }
@@ -59,16 +60,47 @@ func hint(p policy.Publish, err error) string {
 	return ""
 }
 
-// Close closes the ports. The guest must be gone.
+// Join adds the ports of shared, which live until all Ports that have them are closed.
+// PVMs that share a port share its queue: whoever accepts first has the connection.
+func (ps *Ports) Join(shared *Ports) error {
+	if shared == nil {
+		return nil
+	}
+	for _, p := range shared.all {
+		if ps.find(p.UDP, p.GuestPort) != nil {
+			return fmt.Errorf("port %d/%s of the pVM is published twice; publish it once", p.GuestPort, p.Proto())
+		}
+		p.mu.Lock()
+		p.users++
+		p.mu.Unlock()
+		ps.all = append(ps.all, p)
+	}
+	return nil
+}
+
+// Close closes the ports that nobody else has. The guest must be gone.
 func (ps *Ports) Close() {
 	if ps == nil {
 		return
 	}
 	for _, p := range ps.all {
-		unix.Close(p.fd)
-		p.fd = -1
+		p.mu.Lock()
+		if p.users--; p.users == 0 {
+			unix.Close(p.fd)
+			p.fd = -1
+		}
+		p.mu.Unlock()
 	}
 	ps.all = nil
+}
+
+// List is the published ports, in the order in which they were given.
+func (ps *Ports) List() []policy.Publish {
+	var list []policy.Publish
+	for _, p := range ps.all {
+		list = append(list, p.Publish)
+	}
+	return list
 }
 
 // Bound is the published ports with the host addresses that they have.

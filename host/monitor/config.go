@@ -18,14 +18,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"noyau.dev/host/broker"
 	"noyau.dev/host/policy"
 	"noyau.dev/host/snapshot"
 	"noyau.dev/host/volume"
 )
 
-// Publish and Volume are re-exported so that most callers need this package only.
+// Publish, Ports and Volume are re-exported so that most callers need this package only.
 type (
 	Publish = policy.Publish
+	Ports   = broker.Ports
 	Volume  = volume.Spec
 )
 
@@ -64,6 +66,9 @@ type Config struct {
 	Reopen Reopen
 
 	Publish []Publish
+	// Shared are published ports that several pVMs have: whoever accepts first has the
+	// connection. The caller keeps it, and may close it after the last Start.
+	Shared  *Ports `json:"-"`
 	Volumes []Volume
 	Net     policy.Net
 	Files   []File  // further files of the in-memory root
@@ -91,6 +96,9 @@ type Config struct {
 	NoZoneinfo  bool          // do not show the host's time zones at /usr/share/zoneinfo
 	NoHostCerts bool          // do not show the host's CA certificates
 }
+
+// OpenPorts opens ports for Config.Shared.
+func OpenPorts(list []Publish) (*Ports, error) { return broker.OpenPorts(list) }
 
 // Reopen is what a restored pVM gets of files that it had open and that are not as they
 // were: a directory, or a file of the same size and time of modification.

@@ -41,7 +41,8 @@ func newInstance(c *Config, isolation string, ports *broker.Ports) *Instance {
 		describe: c.describe(),
 	}
 	bound := ports.Bound()
-	for _, p := range c.Publish {
+	for _, p := range ports.List() {
+		i.describe.Publish = append(i.describe.Publish, p.String())
 		i.info.Ports = append(i.info.Ports, Port{Publish: p, Host: bound[p].String()})
 	}
 	return i

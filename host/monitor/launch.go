@@ -47,6 +47,9 @@ func (l *launch) prepare(c *Config) error {
 	if l.ports, err = broker.OpenPorts(c.Publish); err != nil {
 		return err
 	}
+	if err := l.ports.Join(c.Shared); err != nil {
+		return err
+	}
 	boot := newBoot(c)
 	l.boot = boot
 	if err := l.openVolumes(c, boot); err != nil {

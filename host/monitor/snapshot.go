@@ -47,8 +47,5 @@ func (c *Config) describe() snapshot.Meta {
 	if m.Image == "" && c.ImageFile != nil {
 		m.Image = c.ImageFile.Name()
 	}
-	for _, p := range c.Publish {
-		m.Publish = append(m.Publish, p.String())
-	}
 	return m
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"sort"
@@ -53,36 +54,66 @@ func (e *NotFoundError) Error() string {
 // a name that begins with m.Name's own value of base if Name is empty. A taken
 // name is a *NameError.
 func (d *Dir) Create(m Meta, base string) (*Entry, error) {
-	if m.Name != "" {
+	list, err := d.CreateAll([]Meta{m}, base)
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// CreateAll is Create for several pVMs: all of them get an entry, or none.
+func (d *Dir) CreateAll(list []Meta, base string) (made []*Entry, err error) {
+	for _, m := range list {
+		if m.Name == "" {
+			continue
+		}
 		if err := CheckName(m.Name); err != nil {
 			return nil, err
 		}
 	}
-	m.Created, m.Creator = time.Now(), Self()
-	var e *Entry
-	err := d.locked(func() error {
+	now, self := time.Now(), Self()
+	err = d.locked(func() error {
 		d.sweep()
-		for tries := 0; ; tries++ {
-			m.ID = newID()
-			mm := m
-			if mm.Name == "" {
-				mm.Name = autoName(base, m.ID, tries)
-			}
-			if err := d.take(mm.Name, m.ID); err != nil {
-				var taken *NameError
-				if m.Name == "" && errors.As(err, &taken) && tries < 100 {
-					continue
+		for _, m := range list {
+			m.Created, m.Creator = now, self
+			e, err := d.create(m, base)
+			if err != nil {
+				for _, e := range made {
+					d.remove(e)
 				}
 				return err
 			}
-			var err error
-			if e, err = d.place(mm); err != nil {
-				os.Remove(filepath.Join(d.names(), mm.Name))
-			}
-			return err
+			made = append(made, e)
 		}
+		return nil
 	})
-	return e, err
+	if err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+// create makes one entry. The lock is held.
+func (d *Dir) create(m Meta, base string) (*Entry, error) {
+	for tries := 0; ; tries++ {
+		m.ID = newID()
+		mm := m
+		if mm.Name == "" {
+			mm.Name = autoName(base, m.ID, tries)
+		}
+		if err := d.take(mm.Name, m.ID); err != nil {
+			var taken *NameError
+			if m.Name == "" && errors.As(err, &taken) && tries < 100 {
+				continue
+			}
+			return nil, err
+		}
+		e, err := d.place(mm)
+		if err != nil {
+			os.Remove(filepath.Join(d.names(), mm.Name))
+		}
+		return e, err
+	}
 }
 
 // place writes the entry beside its place and moves it there when complete.
@@ -205,6 +236,23 @@ func (d *Dir) Find(ref string) (*Entry, error) {
 		return nil, err
 	}
 	return nil, &NotFoundError{ref}
+}
+
+// Match returns the entries whose names match a pattern of path.Match, by name.
+func (d *Dir) Match(pattern string) ([]*Entry, error) {
+	all, err := d.List()
+	var found []*Entry
+	for _, e := range all {
+		ok, perr := path.Match(pattern, e.Meta.Name)
+		if perr != nil {
+			return nil, fmt.Errorf("%q is not a pattern of names: %w", pattern, perr)
+		}
+		if ok {
+			found = append(found, e)
+		}
+	}
+	sort.Slice(found, func(i, j int) bool { return found[i].Meta.Name < found[j].Meta.Name })
+	return found, err
 }
 
 // Remove deletes an entry and frees its name. The pVM must have ended.
