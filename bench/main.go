@@ -49,7 +49,8 @@ var measures = []struct {
 	{"http", "HTTP under load", (*Bench).http},
 	{"dials", "lost wake-ups", (*Bench).dial},
 	{"many", "many at once", (*Bench).many},
-	{"fork", "fork, and what forks share", (*Bench).fork},
+	{"fork", "fork", (*Bench).fork},
+	{"ipc", "what members of a family say to each other", (*Bench).ipc},
 }
 
 func main() {

@@ -17,6 +17,7 @@ type Memory struct {
 	bytes []byte
 	head  *shareHead
 	bells [2]bell
+	spin  spinner
 }
 
 // A bell wakes those that wait: a byte for each of them.
@@ -79,6 +80,9 @@ func (m *Memory) Uint64(offset int) *atomic.Uint64 {
 // what is meant for others. One that hears too much all the same, since it is two rings
 // late or since another was killed while it waited, passes it on.
 func (m *Memory) Wait(v *atomic.Uint32, old uint32) error {
+	if m.spin.wait(v, old) {
+		return nil
+	}
 	var b [1]byte
 	for v.Load() == old {
 		ring := uint32(m.head.state.Add(1) >> 32)

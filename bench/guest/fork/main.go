@@ -1,10 +1,17 @@
-// Fork measures fork and round trips between members of a family, in ns: fork N.
+// Fork measures forks of a pVM with 10 MB of heap.
+//
+//	fork first N   N forks: from the call to the child's first instruction, in ns
+//	fork rows N    N forks in a row, each waited for: ns for each
+//	fork answer    serves by forks: see answer
+//	fork idle      forks one child that then does nothing, and says so
 package main
 
 import (
 	"fmt"
 	"io"
 	"log"
+	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"strconv"
@@ -32,47 +39,55 @@ func fork(child func()) int {
 }
 
 func main() {
-	n := must(strconv.Atoi(os.Args[1]))
 	for range 10 << 10 {
 		heap = append(heap, make([]byte, 1<<10))
 	}
 	runtime.GC()
-	for range n {
+	switch os.Args[1] {
+	case "first":
+		for range must(strconv.Atoi(os.Args[2])) {
+			t := time.Now()
+			must(pvm.Wait(fork(func() {
+				fmt.Println("fork to the child's first instruction, 10 MB:", time.Since(t).Nanoseconds())
+			})))
+		}
+	case "rows":
+		n := must(strconv.Atoi(os.Args[2]))
 		t := time.Now()
+		for range n {
+			must(pvm.Wait(fork(func() {})))
+		}
+		fmt.Printf("fork, exit and wait, %d in a row, 10 MB: %d\n", n, time.Since(t).Nanoseconds()/int64(n))
+	case "answer":
+		answer()
+	case "idle":
+		fork(func() {
+			fmt.Println("idle")
+			time.Sleep(time.Hour)
+		})
+		time.Sleep(time.Hour)
+	}
+	runtime.KeepAlive(heap)
+}
+
+// answer forks for each byte that comes by a connection to port 8081. The child answers
+// the HTTP request that waits at port 8080, and ends.
+func answer() {
+	l, orders := must(net.Listen("tcp", ":8080")), must(net.Listen("tcp", ":8081"))
+	fmt.Println("listening")
+	c := must(orders.Accept())
+	for b := make([]byte, 1); ; must(c.Write(b)) {
+		if _, err := c.Read(b); err != nil {
+			return
+		}
 		must(pvm.Wait(fork(func() {
-			fmt.Printf("fork to the child's first instruction, 10 MB: %d\n", time.Since(t).Nanoseconds())
+			srv := http.Server{ConnState: func(_ net.Conn, s http.ConnState) {
+				if s == http.StateClosed {
+					os.Exit(0)
+				}
+			}}
+			http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "Hello, world\n") })
+			srv.Serve(l)
 		})))
 	}
-	trips := 20 * n
-	measure := func(what string, there, back func()) {
-		pid := fork(func() {
-			for range trips {
-				back()
-			}
-		})
-		t := time.Now()
-		for range trips {
-			there()
-		}
-		fmt.Printf("%s: %d\n", what, time.Since(t).Nanoseconds()/int64(trips))
-		must(pvm.Wait(pid))
-	}
-	x := make([]byte, 1)
-	a, b, err := pvm.Pair()
-	if err != nil {
-		log.Fatal(err)
-	}
-	measure("round trip, stream",
-		func() { must(a.Write(x)); must(io.ReadFull(a, x)) },
-		func() { must(io.ReadFull(b, x)); must(b.Write(x)) })
-	to, from := must(pvm.NewQueue()), must(pvm.NewQueue())
-	check := func(err error) { must(0, err) }
-	measure("round trip, messages",
-		func() { check(to.Send(x)); must(from.Receive(x)) },
-		func() { must(to.Receive(x)); check(from.Send(x)) })
-	m := must(pvm.Share(64))
-	v := m.Uint32(0)
-	measure("round trip, shared memory",
-		func() { v.Store(1); check(m.Wake()); check(m.Wait(v, 1)) },
-		func() { check(m.Wait(v, 0)); v.Store(0); check(m.Wake()) })
 }
