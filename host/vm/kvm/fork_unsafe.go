@@ -16,11 +16,10 @@ type State struct {
 // Save reads the state of the vCPU, which has exited for a store to memory that is
 // not there and for nothing else.
 func (v *VM) Save(s *State) error {
+	v.run.validRegs = syncRegs | syncSregs
 	v.Finish()
-	s.regs = v.run.regs
-	if err := v.Sregs(&s.sregs); err != nil {
-		return err
-	}
+	v.run.validRegs = syncRegs
+	s.regs, s.sregs = v.run.regs, v.run.sregs
 	return v.XSave(&s.xsave)
 }
 

@@ -24,21 +24,24 @@ func (m *Machine) Reborn() (failed string, e unix.Errno) {
 	if failed, e = m.VM.Remake(&saved); e != 0 {
 		return failed, e
 	}
-	for slot, b := range [...]struct {
-		gpa uint64
-		mem []byte
-	}{slotSystem: {gpaSystem, m.system}, slotImage: {gpaImage, m.image}} {
-		if e := m.VM.AddMemory(uint32(slot), b.gpa, b.mem); e != 0 {
+	g := &m.region
+	home := 1
+	for home < len(g.slots) && g.slots[home] != 0 {
+		home++ // what lies behind one another needs one slot
+	}
+	if e := m.VM.AddMemory(slotHome, gpaSystem, m.all[:gpaRegion+home*slotSize]); e != 0 {
+		return "add the guest's memory", e
+	}
+	if m.gpaImage == gpaLarge {
+		if e := m.VM.AddMemory(slotLarge, gpaLarge, m.image); e != 0 {
 			return "add the memory of the image", e
 		}
 	}
-	g := &m.region
-	for i, slot := range g.slots {
-		if slot == 0 {
-			continue
-		}
-		if e := m.VM.AddMemory(slot, gpaRegion+uint64(i)*slotSize, g.slot(uint64(i))); e != 0 {
-			return "add the memory of the region", e
+	for _, i := range g.made {
+		if i := uint64(i); i >= uint64(home) {
+			if e := m.VM.AddMemory(g.slots[i], gpaRegion+i*slotSize, g.slot(i)); e != 0 {
+				return "add the memory of the region", e
+			}
 		}
 	}
 	return "", 0

@@ -28,13 +28,16 @@ func reserve(size, align int, huge bool) ([]byte, error) {
 		b = b[skip : int(skip)+size]
 	}
 	if !huge {
-		// Errors do not matter: kernels without large pages refuse the advice.
-		unix.Madvise(b, unix.MADV_NOHUGEPAGE)
+		smallPages(b)
 	}
 	// Guest memory is of no use in a core dump, and no child must share it.
 	unix.Madvise(b, unix.MADV_DONTDUMP)
 	return b[:size:size], nil
 }
+
+// smallPages says that the kernel may not back b with large pages. Errors do not
+// matter: kernels that have none refuse the advice.
+func smallPages(b []byte) { madvise(b, unix.MADV_NOHUGEPAGE) }
 
 // mapFile lays segment s of the file over mem at offset o.
 func mapFile(mem []byte, o uint64, fd int, s Segment) error {

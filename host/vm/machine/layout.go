@@ -15,12 +15,15 @@ const (
 	imageHigh = 512 << 20 // images end below it
 	superBase = 0xffff800000000000
 
-	// Guest-physical.
+	// Guest-physical. System area, image and region are one piece, as they are on the
+	// host, so that one memory slot holds what every guest needs.
 	gpaSystem    = 0
 	systemSize   = 8 << 20
-	gpaHypercall = 0x1000000 // no memory slot: a store there is an MMIO exit
-	gpaImage     = 0x40000000
-	gpaRegion    = 0x100000000
+	gpaImage     = gpaSystem + systemSize
+	imageRoom    = 16 << 20
+	gpaRegion    = gpaImage + imageRoom
+	gpaHypercall = 0x5000000000 // no memory slot: a store there is an MMIO exit
+	gpaLarge     = 0x5800000000 // an image of more than imageRoom
 )
 
 // Pages of the system area, in order. Page tables follow them and are mapped
@@ -38,11 +41,11 @@ const (
 	pageTable    = pageRing + abi.VMRingSize/page
 )
 
-// Memory slots: system, image, then one for each piece of the region.
+// Memory slots. Each takes KVM a grace period of its own, tens of microseconds.
 const (
-	slotSystem = iota
-	slotImage
-	slotRegion
+	slotHome   = 1 + iota // system area, image, the first piece of the region
+	slotLarge             // an image that has no room there
+	slotRegion            // from here on: one for each further piece
 )
 
 // Bits of a page table entry.

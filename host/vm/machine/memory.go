@@ -17,10 +17,12 @@ type segment struct {
 type Memory struct {
 	vm     *kvm.VM
 	t      tables
+	all    []byte // where system area, image and region lie, by guest-physical address
 	system []byte
 
-	image    []byte // from imageBase on
+	image    []byte // from imgBase on
 	imgBase  uint64
+	gpaImage uint64 // where it begins
 	segments []segment
 
 	region region
@@ -84,9 +86,11 @@ func (m *Memory) Ring() []byte { return m.system[pageRing*page:][:abi.VMRingSize
 // image.
 func (m *Memory) initSystem(vm *kvm.VM) (err error) {
 	m.vm = vm
-	if m.system, err = reserve(systemSize, page, false); err != nil {
+	if m.all, err = reserve(gpaRegion+abi.RegionMax, chunk, true); err != nil {
 		return err
 	}
+	m.system = m.all[:systemSize:systemSize]
+	smallPages(m.all[:gpaRegion])
 	m.t.init(m.system)
 	if err := buildSystem(m.system, &m.t); err != nil {
 		return err
@@ -105,7 +109,7 @@ func (m *Memory) initSystem(vm *kvm.VM) (err error) {
 			return err
 		}
 	}
-	return vm.SetMemory(slotSystem, gpaSystem, m.system)
+	return vm.SetMemory(slotHome, gpaSystem, m.all[:gpaRegion+slotSize])
 }
 
 // A Segment is one PT_LOAD of an image, checked by the caller for its own
@@ -132,8 +136,14 @@ func (m *Memory) MapImage(fd int, segs []Segment) error {
 		return fmt.Errorf("vm: the image spans %#x–%#x; it must lie within %#x–%#x", m.imgBase, end, imageLow, imageHigh)
 	}
 	var err error
-	if m.image, err = reserve(int(end-m.imgBase), chunk, false); err != nil {
-		return err
+	m.gpaImage = gpaImage
+	if n := end - m.imgBase; n <= imageRoom {
+		m.image = m.all[gpaImage:][:n:n]
+	} else {
+		m.gpaImage = gpaLarge
+		if m.image, err = reserve(int(n), chunk, false); err != nil {
+			return err
+		}
 	}
 	floor := m.imgBase
 	for _, s := range segs {
@@ -164,7 +174,10 @@ func (m *Memory) MapImage(fd int, segs []Segment) error {
 	if err := m.mapSegments(); err != nil {
 		return err
 	}
-	return m.vm.SetMemory(slotImage, gpaImage, m.image)
+	if m.gpaImage == gpaLarge {
+		return m.vm.SetMemory(slotLarge, gpaLarge, m.image)
+	}
+	return nil
 }
 
 // mapSegments makes the guest's page table entries of the image. Where 2 MiB hold
@@ -172,7 +185,7 @@ func (m *Memory) MapImage(fd int, segs []Segment) error {
 // in pages of that size, a guest touches them once instead of 512 times. Read-only data
 // that shares such a page with text can be executed; nothing that is writable can.
 func (m *Memory) mapSegments() error {
-	gpa := func(va uint64) uint64 { return gpaImage + va - m.imgBase }
+	gpa := func(va uint64) uint64 { return m.gpaImage + va - m.imgBase }
 	for i := range m.segments {
 		s := &m.segments[i]
 		for va := s.base; va < s.base+s.size; {

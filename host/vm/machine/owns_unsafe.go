@@ -20,7 +20,11 @@ func (m *Memory) Owns(p, n uintptr) bool {
 
 // Unmap gives the memory back, at the end of a test.
 func (m *Memory) Unmap() {
-	for _, b := range [][]byte{m.system, m.image, m.region.mem} {
+	list := [][]byte{m.all}
+	if m.gpaImage == gpaLarge {
+		list = append(list, m.image)
+	}
+	for _, b := range list {
 		if b != nil {
 			unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(b)), uintptr(len(b)))
 		}

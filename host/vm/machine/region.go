@@ -30,6 +30,7 @@ type region struct {
 	lo, hi uint64   // what CallMap has granted: offsets into mem
 	slots  []uint32 // by slotSize: the number of the memory slot, 0 for none
 	next   uint32
+	made   []uint32 // the pieces whose slots were made
 	files  fileMaps
 	Faults int // first touches answered by an exit
 }
@@ -44,11 +45,11 @@ func (m *Memory) InitRegion(limit uint64) error {
 	if limit == 0 {
 		return fmt.Errorf("vm: the memory region must have at least %d bytes", chunk)
 	}
-	mem, err := reserve(int(limit), chunk, true)
-	if err != nil {
-		return err
+	m.region = region{
+		mem: m.all[gpaRegion:][:limit:limit], slots: make([]uint32, (limit+slotSize-1)/slotSize), next: slotRegion,
 	}
-	m.region = region{mem: mem, slots: make([]uint32, (limit+slotSize-1)/slotSize), next: slotRegion}
+	m.region.slots[0] = slotHome
+	m.region.made = make([]uint32, 0, len(m.region.slots))
 	return nil
 }
 
@@ -141,6 +142,7 @@ func (m *Memory) slotFor(i uint64) error {
 		return err
 	}
 	g.slots[i] = g.next
+	g.made = append(g.made, uint32(i))
 	g.next++
 	return nil
 }
