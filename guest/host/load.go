@@ -6,12 +6,15 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-// LoadBoot reads the boot block behind handle. Its pages are mapped where that
-// is possible, and so cost this pVM no memory of its own.
+// LoadBoot reads the boot block behind handle. A small one is there already. The
+// pages of others are mapped where that is possible, and so cost this pVM no memory.
 func LoadBoot(handle int32) (*Boot, linux.Errno) {
 	h := rt.Boot()
 	if h.Size < abi.BootSize || h.Size > maxBoot {
 		return nil, linux.EINVAL
+	}
+	if p := rt.BootPayload(); p != nil {
+		return parsed(h, p)
 	}
 	n := (uintptr(h.Size) + abi.PageSize - 1) &^ (abi.PageSize - 1)
 	p := rt.Pages(n)
@@ -19,7 +22,7 @@ func LoadBoot(handle int32) (*Boot, linux.Errno) {
 		return nil, linux.ENOMEM
 	}
 	b := bytesAt(p, uintptr(h.Size))
-	if Map(p, n, false, handle, 0) != 0 {
+	if vmInfo() != 0 || Map(p, n, false, handle, 0) != 0 {
 		for done := 0; done < len(b); {
 			m, e := Pread(handle, b[done:], int64(done))
 			if e != 0 || m == 0 {
@@ -28,7 +31,11 @@ func LoadBoot(handle int32) (*Boot, linux.Errno) {
 			done += m
 		}
 	}
-	boot, ok := ParseBoot(h, b[abi.BootSize:])
+	return parsed(h, b[abi.BootSize:])
+}
+
+func parsed(h *abi.BootHeader, payload []byte) (*Boot, linux.Errno) {
+	boot, ok := ParseBoot(h, payload)
 	if !ok {
 		return nil, linux.EINVAL
 	}

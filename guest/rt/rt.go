@@ -68,6 +68,7 @@ type Source struct {
 //	func Dump()                                  // print all goroutine stacks to standard error, as SIGQUIT does
 //	func Exit(code int32)                        // end the pVM
 //	func Boot() *abi.BootHeader
+//	func BootPayload() []byte                    // what follows the header, if it is small; else nil
 //	func Args() []string                         // what the app was started with
 //	func Environ() []string
 //	func Pages(n uintptr) uintptr                // n bytes of zeroed page-aligned memory outside the Go heap; 0 if none

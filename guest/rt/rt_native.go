@@ -110,6 +110,9 @@ func Environ() []string { return os.Environ() }
 // Boot returns Native.Boot.
 func Boot() *abi.BootHeader { return &Native.Boot }
 
+// BootPayload returns nothing: the boot block is to be read.
+func BootPayload() []byte { return nil }
+
 // Rand fills p.
 func Rand(p []byte) { rand.Read(p) }
 

@@ -50,6 +50,8 @@ func snapshot(handle uintptr) (bool, uintptr)
 func fork(h *[abi.ForkHandles]int32) uintptr
 
 func Boot() *abi.BootHeader
+
+func BootPayload() []byte
 func Args() []string
 func Environ() []string
 func Nanotime() int64

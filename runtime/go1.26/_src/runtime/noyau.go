@@ -40,15 +40,16 @@ func noyauFatal(s string) {
 	exit(125)
 }
 
-var noyauBootBlock [abi.BootSize]byte
+// noyauBootBlock is the boot block, if it is no longer than that, without the header.
+var noyauBootBlock [1024]byte
 
 // noyauInit runs in osinit, before the heap exists.
 func noyauInit() {
-	n := noyauHostcall(abi.CallPread, abi.HandleBoot, uintptr(unsafe.Pointer(&noyauBootBlock[0])), abi.BootSize, 0, 0, 0)
-	if n != abi.BootSize || !noyau.boot.Take(noyauBootBlock[:]) {
+	n := noyauHostcall(abi.CallPread, abi.HandleBoot, uintptr(unsafe.Pointer(&noyauBootBlock[0])), uintptr(len(noyauBootBlock)), 0, 0, 0)
+	if int(n) < abi.BootSize || !noyau.boot.Take(noyauBootBlock[:abi.BootSize]) {
 		noyauNotHosted()
 	}
-	clear(noyauBootBlock[:])
+	clear(noyauBootBlock[:abi.BootSize])
 	noyauMemInit(noyau.boot.Memory)
 	if h := noyau.boot.Restore; h != 0 {
 		noyauRestore(uintptr(h))

@@ -103,10 +103,10 @@ func noyauChild(h *[abi.ForkHandles]int32) {
 
 	memory := noyau.boot.Memory
 	n := noyauHostcall(abi.CallPread, abi.HandleBoot, uintptr(unsafe.Pointer(&noyauBootBlock[0])), abi.BootSize, 0, 0, 0)
-	if n != abi.BootSize || !noyau.boot.Take(noyauBootBlock[:]) {
+	if n != abi.BootSize || !noyau.boot.Take(noyauBootBlock[:abi.BootSize]) {
 		exit(125)
 	}
-	clear(noyauBootBlock[:])
+	clear(noyauBootBlock[:abi.BootSize])
 	noyau.boot.Memory = memory
 	noyauReseed()
 

@@ -18,10 +18,10 @@ func noyauForkVM(h *[abi.ForkHandles]int32) uintptr {
 	r := noyauHostcall(abi.CallFork, abi.ForkFlags, 0, uintptr(noescape(unsafe.Pointer(&a))), 0, 0, 0)
 	if r == 0 {
 		memory := noyau.boot.Memory
-		if !noyau.boot.Take(noyauBootBlock[:]) {
+		if !noyau.boot.Take(noyauBootBlock[:abi.BootSize]) {
 			exit(125)
 		}
-		clear(noyauBootBlock[:])
+		clear(noyauBootBlock[:abi.BootSize])
 		noyau.boot.Memory = memory
 		noyauReseed()
 	}

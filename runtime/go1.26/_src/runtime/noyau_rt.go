@@ -32,6 +32,14 @@ func noyau_hostcall(nr, a1, a2, a3, a4, a5, a6 uintptr) uintptr {
 	return r
 }
 
+//go:linkname noyau_bootPayload internal/noyau/rt.BootPayload
+func noyau_bootPayload() []byte {
+	if n := noyau.boot.Size; n >= abi.BootSize && n <= uint64(len(noyauBootBlock)) {
+		return noyauBootBlock[abi.BootSize:n]
+	}
+	return nil
+}
+
 //go:linkname noyau_boot internal/noyau/rt.Boot
 func noyau_boot() *abi.BootHeader { return &noyau.boot }
 
