@@ -35,6 +35,8 @@ type setup struct {
 	resolver names.Resolver
 	max      int
 	failed   func(error)
+	restored *Restored
+	shared   *Ports
 }
 
 func start(t testing.TB, s setup) *guest {
@@ -56,6 +58,10 @@ func start(t testing.TB, s setup) *guest {
 	if c.Ports, err = OpenPorts(s.publish); err != nil {
 		t.Fatal(err)
 	}
+	if err := c.Ports.Join(s.shared); err != nil {
+		t.Fatal(err)
+	}
+	c.Restored = s.restored
 	ids := volume.IDs{HostUID: uint32(os.Geteuid()), HostGID: uint32(os.Getegid()), GuestUID: 1000, GuestGID: 1000}
 	for n, v := range s.volumes {
 		r, err := volume.Open(v, uint32(n), ids)

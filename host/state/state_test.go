@@ -315,3 +315,25 @@ func TestOpenFallbacks(t *testing.T) {
 		t.Errorf("without HOME: %v", err)
 	}
 }
+
+// TestCreateAll: all of several get an entry or none, and a pattern finds them.
+func TestCreateAll(t *testing.T) {
+	d := open(t)
+	list, err := d.CreateAll([]Meta{{Name: "w-2", Detached: true}, {Name: "w-1", Detached: true}, {Detached: true}}, "base")
+	if err != nil || len(list) != 3 || list[0].Meta.ID == list[1].Meta.ID || !strings.HasPrefix(list[2].Meta.Name, "base-") {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if _, err := d.CreateAll([]Meta{{Name: "w-3"}, {Name: "w-4"}, {Name: "w-1"}}, "base"); err == nil {
+		t.Error("a name that is taken")
+	}
+	if _, err := d.CreateAll([]Meta{{Name: "w-3"}, {Name: "no name"}}, "base"); err == nil {
+		t.Error("a bad name")
+	}
+	found, err := d.Match("w-*")
+	if err != nil || len(found) != 2 || found[0].Meta.Name != "w-1" || found[1].Meta.Name != "w-2" {
+		t.Errorf("%+v, %v", found, err)
+	}
+	if _, err := d.Match("[w"); err == nil {
+		t.Error("a bad pattern")
+	}
+}

@@ -47,26 +47,26 @@ func (h *held) setFlock(op int) {
 func (h *held) set(typ int16, start, length int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	end := func(l Held) int64 { // the first byte behind it
-		if l.Length == 0 || l.Length > math.MaxInt64-l.Start {
+	last := func(l Held) int64 {
+		if l.Length == 0 || l.Length-1 > math.MaxInt64-l.Start {
 			return math.MaxInt64
 		}
-		return l.Start + l.Length
+		return l.Start + l.Length - 1
 	}
 	n := Held{typ, start, length}
 	var left []Held
 	for _, l := range h.locks {
-		if end(l) <= n.Start || end(n) <= l.Start {
+		if last(l) < n.Start || last(n) < l.Start {
 			left = append(left, l)
 			continue
 		}
 		if l.Start < n.Start {
 			left = append(left, Held{l.Type, l.Start, n.Start - l.Start})
 		}
-		if end(n) < end(l) {
-			rest := Held{l.Type, end(n), 0}
-			if l.Length != 0 {
-				rest.Length = end(l) - end(n)
+		if last(n) < last(l) {
+			rest := Held{Type: l.Type, Start: last(n) + 1}
+			if last(l) != math.MaxInt64 {
+				rest.Length = last(l) - last(n)
 			}
 			left = append(left, rest)
 		}
