@@ -35,25 +35,41 @@ func identify(f *os.File) (id identity, err error) {
 }
 
 // sums remembers what was computed, so that many pVMs made of one file cost one look.
-var sums sync.Map
+var sums = struct {
+	sync.Mutex
+	m map[sumKey]string
+}{m: make(map[sumKey]string)}
+
+type sumKey struct {
+	identity
+	n int64
+}
+
+// maxSums bounds what is remembered.
+const maxSums = 256
 
 func cachedSum(f *os.File, n int64) (string, error) {
 	id, err := identify(f)
 	if err != nil {
 		return "", err
 	}
-	type key struct {
-		identity
-		n int64
+	key := sumKey{id, n}
+	sums.Lock()
+	s, ok := sums.m[key]
+	sums.Unlock()
+	if ok {
+		return s, nil
 	}
-	if s, ok := sums.Load(key{id, n}); ok {
-		return s.(string), nil
+	if s, err = sum(f, n); err != nil {
+		return "", err
 	}
-	s, err := sum(f, n)
-	if err == nil {
-		sums.Store(key{id, n}, s)
+	sums.Lock()
+	defer sums.Unlock()
+	if len(sums.m) >= maxSums {
+		clear(sums.m)
 	}
-	return s, err
+	sums.m[key] = s
+	return s, nil
 }
 
 // SumFile is the SHA-256 of a whole file.

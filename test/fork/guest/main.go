@@ -399,7 +399,7 @@ func idle(args []string) {
 }
 
 // count is a server with a state.
-func count([]string) {
+func count(args []string) {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
 		die(err)
@@ -411,13 +411,16 @@ func count([]string) {
 	var ticks atomic.Int64
 	go func() {
 		for range time.Tick(time.Millisecond) {
-			ticks.Add(1)
+			if ticks.Add(1); len(args) > 0 { // a thousand of them would be busy with that
+				return
+			}
 		}
 	}()
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		var b [8]byte
 		rand.Read(b[:])
-		fmt.Fprintf(w, "%d %x %d\n", n.Add(1), b, ticks.Load())
+		host, _ := os.Hostname()
+		fmt.Fprintf(w, "%d %x %d %s\n", n.Add(1), b, ticks.Load(), host)
 	})
 	fmt.Println("serving")
 	die(http.Serve(l, nil))
