@@ -128,6 +128,13 @@ func TestAllNumbers(t *testing.T) {
 // guest sends as they are.
 func runCalls(t *testing.T, cases []callCase) {
 	t.Helper()
+	runCallsOf(t, cases, make([]byte, 128), Options{})
+}
+
+// runCallsOf is runCalls for a guest with options, and with data at the beginning of its
+// own, of which bytes 64 to 67 are the length of a socket address.
+func runCallsOf(t *testing.T, cases []callCase, data []byte, o Options) {
+	t.Helper()
 	a := NewAsm()
 	const results = Data + 0x9000
 	for i, c := range cases {
@@ -135,9 +142,8 @@ func runCalls(t *testing.T, cases []callCase) {
 		a.Mov(RBX, results+8*uint64(i)).Store(RBX, 0, RAX)
 	}
 	a.Print(results, 8*uint64(len(cases))).Exit(0)
-	data := make([]byte, 128)
 	data[64] = 16 // the length of a socket address
-	r := run(t, a, data, Options{})
+	r := run(t, a, data, o)
 	if r.Code != 0 || len(r.Out) < 8*len(cases) {
 		t.Fatalf("code %d, %d bytes of output, stderr %q", r.Code, len(r.Out), r.Err)
 	}
