@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -42,6 +43,15 @@ func (c *checker) call(nr, a1, a2, a3, a4, a5, a6 uintptr) uint64 {
 			t.Fatalf("call %d on descriptor %d, which is not the guest's", nr, n)
 		}
 	}
+	if nr == unix.SYS_CLONE {
+		if a1 != abi.ForkFlags || a2|a3|a4|a5|a6 != 0 {
+			t.Fatalf("clone with %#x, %#x, %#x, %#x", a1, a2, a3, a4)
+		}
+		for _, h := range c.r.forks.give {
+			fd(uintptr(h))
+		}
+		return fail(unix.EAGAIN)
+	}
 	closing := slices.Contains(c.r.ring.closing, uint64(a1))
 	if nr != unix.SYS_CLOSE && !closing { // is off the set by then
 		fd(a1)
@@ -63,6 +73,14 @@ func (c *checker) call(nr, a1, a2, a3, a4, a5, a6 uintptr) uint64 {
 		return 1 << 19
 	case unix.SYS_CLOSE:
 		return 0
+	case unix.SYS_FCNTL:
+		if a2 != unix.F_GET_SEALS {
+			t.Fatalf("fcntl %d", a2)
+		}
+		return unix.F_SEAL_SHRINK
+	case unix.SYS_FSTAT:
+		c.owned(a2, unsafe.Sizeof(unix.Stat_t{}), "status")
+		return fail(unix.EIO) // nothing of the test's own is mapped
 	case unix.SYS_EPOLL_CTL:
 		fd(a3)
 		c.owned(a4, 12, "event")
@@ -115,7 +133,8 @@ func fuzzRunner(t *testing.T) *Runner {
 		t.Fatal(err)
 	}
 	r := &Runner{m: m, handles: newHandles(10)}
-	r.boot.Flags = abi.BootNetOut
+	r.boot.Flags = abi.BootNetOut | abi.BootFork
+	r.forks.allowed, r.forks.watched = true, newHandles(0)
 	r.sig.xsave = new(kvm.XSave)
 	r.ring.start(r)
 	for h := range uint64(8) {
@@ -149,6 +168,8 @@ func FuzzCalls(f *testing.F) {
 		seed([8]uint64{nr, 3, d, 64, 0, d, d}, [8]uint64{nr, 5, d, 8, d + 16, 0, 0}, [8]uint64{nr, 5, 1, 6, d, 0, 0}, [8]uint64{nr, 3, d, 64, 0, d + 64, 8})
 	}
 	seed([8]uint64{abi.CallMap, d, 32 << 20, 3, 0x4032, ^uint64(0), 0}, [8]uint64{abi.CallMap, d, 1 << 20, 0, 0x4032, ^uint64(0), 0})
+	seed([8]uint64{abi.CallFork, abi.ForkFlags, 0, d + 128}, [8]uint64{abi.CallMap, d, 4096, 3, 0x11, 3},
+		[8]uint64{6<<32 | 7, 8<<32 | 9, d, d, 4})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r := fuzzRunner(t)
 		defer r.m.Unmap()
@@ -173,6 +194,8 @@ func FuzzCalls(f *testing.F) {
 			case abi.CallPoll:
 				c.a4 = 0 // the checker never waits
 				r.do(&c)
+			case abi.CallFork:
+				r.fork(&c)
 			default:
 				r.do(&c)
 			}
