@@ -267,7 +267,7 @@ func TestForged(t *testing.T) {
 	}
 	for name, change := range map[string]func(*Meta){
 		"version 3":             func(m *Meta) { m.Version++ },
-		"for ABI 2":             func(m *Meta) { m.ABI++ },
+		"for ABI ":              func(m *Meta) { m.ABI++ },
 		"size is wrong":         func(m *Meta) { m.Size++ },
 		"size is wrong ":        func(m *Meta) { m.Size, m.Stored = -1, -1 },
 		"size is wrong  ":       func(m *Meta) { m.Stored-- },
