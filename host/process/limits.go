@@ -13,7 +13,8 @@ type limit struct {
 	value    uint64
 }
 
-// maxProcesses is the most processes that all families of a user may have together.
+// maxProcesses is the most processes that all families of a user may have together. A
+// runner of isolation vm counts as several.
 const maxProcesses = 1 << 14
 
 const (
@@ -42,13 +43,14 @@ func limitsOf(s *Spec) []limit {
 		list = append(list,
 			limit{"data", unix.RLIMIT_DATA, data},
 			limit{"address space", unix.RLIMIT_AS, abi.RegionMax + 1024*gib}) // volume files may be mapped whole
-		// The kernel counts all processes of the user: this is the last wall, for
-		// images that fork without asking the monitor first.
-		processes := uint64(0)
-		if s.Allow.Fork {
-			processes = maxProcesses
-		}
-		list = append(list, limit{"processes", unix.RLIMIT_NPROC, processes})
+	}
+	// The kernel counts all processes and threads of the user: this is the last wall, for
+	// what forks without asking the monitor first. A runner that may not fork has the
+	// threads of its Go runtime.
+	if s.Allow.Fork {
+		list = append(list, limit{"processes", unix.RLIMIT_NPROC, maxProcesses})
+	} else if s.Filter.image {
+		list = append(list, limit{"processes", unix.RLIMIT_NPROC, 0})
 	}
 	for i := range list {
 		var cur unix.Rlimit
