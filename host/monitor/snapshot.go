@@ -9,9 +9,6 @@ import (
 	"noyau.dev/host/snapshot"
 )
 
-// ErrNoSnapshot says that a pVM was started in a way that does not allow snapshots.
-var ErrNoSnapshot = errors.New("no snapshot can be made of this pVM: run it with --fork N, N at least 2")
-
 // ErrForks says that a pVM has forks, which would not be in a snapshot of it.
 var ErrForks = errors.New("a snapshot holds one pVM, and this one has forked")
 
@@ -25,11 +22,10 @@ type SnapshotOptions struct {
 // pVMs that go on from there, any number of one file, which must not change while they
 // run. It is made of this pVM alone, not of its forks.
 func (i *Instance) Snapshot(ctx context.Context, path string, o SnapshotOptions) error {
-	if i.family == nil {
-		return ErrNoSnapshot
-	}
-	if n := len(i.family.all()); n > 1 && !o.Alone {
-		return fmt.Errorf("%w: the family has %d members; end the others first, or leave them out with --alone", ErrForks, n)
+	if i.family != nil && !o.Alone {
+		if n := len(i.family.all()); n > 1 {
+			return fmt.Errorf("%w: the family has %d members; end the others first, or leave them out with --alone", ErrForks, n)
+		}
 	}
 	return snapshot.Save(ctx, path, i.describe, snapshot.Options{Compress: o.Compress}, func(ctx context.Context, f *os.File, m *snapshot.Meta) error {
 		open, err := i.broker.Snapshot(ctx, f)

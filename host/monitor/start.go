@@ -103,10 +103,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 		return nil, err
 	}
 	restore := c.Restore != "" || c.Snapshot != nil
-	if restore && c.Forks < 2 {
-		c.Forks = 2 // what a restored pVM needs is what a fork needs
-	}
-	isolation, be, err := backend(c.Isolation, c.Forks > 1, c.Restore != "")
+	isolation, be, err := backend(c.Isolation, c.Forks > 1, restore)
 	if err != nil {
 		return nil, err
 	}

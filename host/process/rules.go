@@ -64,6 +64,10 @@ func ImageRules(a Allow) []Rule {
 			}
 		}
 	}
+	if a.Restore || a.Fork {
+		rules = append(rules, Rule{abi.CallDup, "dup3", [][]Cond{all(Int(2, unix.O_CLOEXEC))},
+			"a forked or restored pVM puts its own handles in the place of those of before"})
+	}
 	if a.Clock {
 		rules = append(rules, Rule{abi.CallClock, "clock_gettime", [][]Cond{
 			all(Int(0, unix.CLOCK_REALTIME)), all(Int(0, unix.CLOCK_MONOTONIC)),
@@ -72,7 +76,6 @@ func ImageRules(a Allow) []Rule {
 	if a.Fork {
 		rules = append(rules,
 			Rule{abi.CallFork, "clone", [][]Cond{all(Equal(0, abi.ForkFlags), Equal(1, 0))}, "fork, and no other clone: the child is the monitor's"},
-			Rule{abi.CallDup, "dup3", [][]Cond{all(Int(2, unix.O_CLOEXEC))}, "a forked pVM puts its own handles in the place of its parent's"},
 			Rule{abi.CallPrctl, "prctl", [][]Cond{all(Int(0, unix.PR_SET_PDEATHSIG), Equal(1, uint64(unix.SIGKILL)))}, "a forked pVM dies with the monitor: that is not inherited"},
 			Rule{abi.CallItimer, "setitimer", [][]Cond{all(Int(0, uint32(unix.ITIMER_PROF)))}, "the tick of a forked pVM: timers are not inherited"})
 	}

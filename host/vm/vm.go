@@ -68,6 +68,9 @@ func (backend) Available() error {
 // CanFork implements monitor.Forker.
 func (backend) CanFork() {}
 
+// CanRestore implements monitor.Restorer.
+func (backend) CanRestore() {}
+
 func openKVM() (*os.File, error) {
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {

@@ -79,7 +79,7 @@ func (m *Memory) granted(a Addr, n uint64) (o uint64, ok bool) {
 
 // release gives the memory in [lo, hi) back: it reads as zeros.
 func (g *region) release(lo, hi uint64) unix.Errno {
-	if !g.files.overlap(lo, hi) {
+	if !g.files.overlap(lo, hi) && (lo >= g.fileHi || g.fileLo >= hi) {
 		return madvise(g.mem[lo:hi], unix.MADV_DONTNEED)
 	}
 	e := mapOver(g.mem[lo:hi], unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE, -1, 0)
@@ -88,4 +88,49 @@ func (g *region) release(lo, hi uint64) unix.Errno {
 		g.files.remove(lo, hi)
 	}
 	return e
+}
+
+// MapPrivate maps a file copy-on-write in the place of the guest's memory at a: of what
+// was granted of the region, or of one writable segment of the image. It is for a machine
+// that has not run, any number of times; a, n and off are multiples of the page size.
+func (m *Memory) MapPrivate(a Addr, n uint64, fd int, off int64) unix.Errno {
+	if uint64(a)%page != 0 || n%page != 0 || off%page != 0 || off < 0 || n == 0 {
+		return unix.EINVAL
+	}
+	if uint64(a) >= abi.VMStackBase { // memory of the machine's own
+		return unix.EFAULT
+	}
+	b := m.Bytes(a, n, true)
+	if b == nil {
+		return unix.EFAULT
+	}
+	if e := mapOver(b, unix.MAP_PRIVATE, fd, off); e != 0 {
+		return e
+	}
+	if uint64(a) >= abi.RegionBase {
+		g, o := &m.region, uint64(a)-abi.RegionBase
+		if g.fileLo == g.fileHi {
+			g.fileLo, g.fileHi = o, o+n
+		}
+		g.fileLo, g.fileHi = min(g.fileLo, o), max(g.fileHi, o+n)
+	}
+	return 0
+}
+
+// Grant makes the first n bytes of the region the guest's, as if it had asked for them.
+func (m *Memory) Grant(n uint64) unix.Errno {
+	g := &m.region
+	if n == 0 || n > uint64(len(g.mem)) || n%page != 0 || g.lo != g.hi {
+		return unix.ENOMEM
+	}
+	return m.grant(0, n)
+}
+
+func (m *Memory) grant(o, n uint64) unix.Errno {
+	m.region.lo, m.region.hi = o, o+n
+	// The runtime starts at both ends.
+	if m.populate(o) != nil || m.populate(o+n-1) != nil {
+		return unix.ENOMEM
+	}
+	return 0
 }

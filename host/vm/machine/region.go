@@ -33,6 +33,8 @@ type region struct {
 	made   []uint32 // the pieces whose slots were made
 	files  fileMaps
 	Faults int // first touches answered by an exit
+	// All that MapPrivate has mapped lies in between.
+	fileLo, fileHi uint64
 }
 
 // InitRegion reserves the region, limit bytes of it (0: RegionMax). Nothing is
@@ -93,10 +95,8 @@ func (m *Memory) MapRegion(a Addr, n uint64, write bool) unix.Errno {
 		return 0
 	}
 	if g.lo == g.hi {
-		g.lo, g.hi = o, o+n
-		// The runtime starts at both ends.
-		if m.populate(o) != nil || m.populate(o+n-1) != nil {
-			return unix.ENOMEM
+		if e := m.grant(o, n); e != 0 {
+			return e
 		}
 		m.warm(o, n)
 	} else {

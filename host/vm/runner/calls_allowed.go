@@ -56,7 +56,7 @@ func Calls(netOut, fork bool) []Call {
 		free(abi.CallClose, "close", "give handles back"),
 		{abi.CallRecvmsg, "recvmsg", 0, ^uint32(0), []uint32{abi.HandleControl}, "replies of the monitor that carry a handle", nil},
 		{abi.CallSendmsg, "sendmsg", 0, ^uint32(0), []uint32{abi.HandleControl}, "requests about a handle that only the guest has", nil},
-		{unix.SYS_MADVISE, "madvise", 2, ^uint32(0), []uint32{unix.MADV_DONTNEED, unix.MADV_NOHUGEPAGE, unix.MADV_HUGEPAGE, unix.MADV_COLLAPSE, unix.MADV_POPULATE_WRITE}, "memory that the guest gives back", nil},
+		{unix.SYS_MADVISE, "madvise", 2, ^uint32(0), []uint32{unix.MADV_DONTNEED, unix.MADV_NOHUGEPAGE, unix.MADV_HUGEPAGE, unix.MADV_COLLAPSE, unix.MADV_POPULATE_WRITE, unix.MADV_DONTDUMP}, "memory that the guest gives back", nil},
 		{unix.SYS_WRITE, "write", 0, ^uint32(0), []uint32{abi.HandleStderr}, "the report of the guest's end", nil},
 		free(unix.SYS_CLOCK_GETTIME, "clock_gettime", "the time, where the kernel cannot tell it without a call"),
 		free(unix.SYS_EXIT_GROUP, "exit_group", "the end"),

@@ -76,7 +76,6 @@ func begun(env []string) (*Runner, error) {
 	}
 	r.page, r.stats, r.Timing.Order = page, o.stats, o.order
 	r.Timing.Machine, r.Timing.Loaded = made, gettime(unix.CLOCK_MONOTONIC)
-	unix.Close(cfg.Image)
 	if err := r.startTick(); err != nil {
 		return nil, err
 	}

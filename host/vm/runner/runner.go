@@ -130,20 +130,13 @@ func (r *Runner) load(cfg *Config) error {
 			return err
 		}
 	}
+	unix.Close(cfg.Image)
 	if !cfg.warm {
 		if err := r.m.InitRegion(regionSize(r.boot.Memory)); err != nil {
 			return err
 		}
 	} else if regionSize(r.boot.Memory) != 0 {
 		return fmt.Errorf("vm: a shell runs images without a limit of memory; this one has %d bytes", r.boot.Memory)
-	}
-	var random [16]byte
-	if _, err := unix.Getrandom(random[:], 0); err != nil {
-		return fmt.Errorf("vm: getrandom: %w", err)
-	}
-	sp, err := buildStack(r.m, p, cfg.Args, cfg.Env, random, r.boot.UID, r.boot.GID)
-	if err != nil {
-		return err
 	}
 	info := r.m.Info()
 	put64(info[abi.VMInfoMagicAt:], abi.VMInfoMagic)
@@ -156,6 +149,17 @@ func (r *Runner) load(cfg *Config) error {
 		return err
 	}
 	r.clock.start(info, r.m.VM.TSCKHz(), offset)
+	if r.boot.Restore != 0 {
+		return r.restore(cfg)
+	}
+	var random [16]byte
+	if _, err := unix.Getrandom(random[:], 0); err != nil {
+		return fmt.Errorf("vm: getrandom: %w", err)
+	}
+	sp, err := buildStack(r.m, p, cfg.Args, cfg.Env, random, r.boot.UID, r.boot.GID)
+	if err != nil {
+		return err
+	}
 	r.m.Start(p.entry, sp)
 	return nil
 }

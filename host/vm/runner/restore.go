@@ -1,0 +1,91 @@
+package runner
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+	"noyau.dev/host/vm/machine"
+)
+
+// restore makes the guest what the snapshot says, instead of starting its image: the
+// pages of the file take the places of the guest's, and it goes on at the instruction
+// where it was. Whatever is in the file, only this guest can come to harm by it.
+func (r *Runner) restore(cfg *Config) error {
+	file, dead := int(r.boot.Restore), int(r.boot.Restore)+1
+	if file < abi.HandleFirst || dead >= cfg.Handles {
+		return fmt.Errorf("vm: handles %d and %d are to be a snapshot and a socket, but there are %d handles", file, dead, cfg.Handles)
+	}
+	h, err := r.mapSnapshot(file)
+	if err != nil {
+		return err
+	}
+	if err := r.bury(h, file, dead); err != nil {
+		return err
+	}
+	r.m.Start(h.PC, h.SP)
+	g := r.m.VM.Regs()
+	g.RBP, g.RBX = h.BP, abi.VMInfoPage
+	return nil
+}
+
+// mapSnapshot maps all pages of a snapshot.
+func (r *Runner) mapSnapshot(file int) (*abi.SnapHeader, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(file, &st); err != nil {
+		return nil, fmt.Errorf("vm: the snapshot: %w", err)
+	}
+	head := make([]byte, abi.SnapData)
+	if n, err := unix.Pread(file, head, 0); err != nil || n != len(head) {
+		return nil, fmt.Errorf("vm: the snapshot has no header (%d bytes, %v)", n, err)
+	}
+	h, wrong := abi.TakeSnap(head, uint64(st.Size))
+	if wrong != "" {
+		return nil, fmt.Errorf("vm: the snapshot is damaged: %s", wrong)
+	}
+	if e := r.m.Grant(h.Region); e != 0 {
+		return nil, fmt.Errorf("vm: the snapshot wants a memory region of %d bytes: %w", h.Region, e)
+	}
+	for i := range int(h.Extents) {
+		e := abi.SnapExtentAt(head, i)
+		if err := r.m.MapPrivate(machine.Addr(e.Addr), e.Len, file, int64(e.At)); err != 0 {
+			return nil, fmt.Errorf("vm: the snapshot's %d bytes at %#x: %w; is it of another image?", e.Len, e.Addr, err)
+		}
+	}
+	return &h, nil
+}
+
+// bury puts the dead socket in the place of each handle that the guest had before.
+func (r *Runner) bury(h *abi.SnapHeader, file, dead int) error {
+	if err := r.m.VM.Raise(max(raised, int(h.Handles))); err != nil {
+		return err
+	}
+	above, err := unix.FcntlInt(uintptr(dead), unix.F_DUPFD_CLOEXEC, max(raised, int(h.Handles)))
+	if err != nil {
+		return fmt.Errorf("vm: the socket of a restored pVM: %w", err)
+	}
+	for _, fd := range []int{file, dead} {
+		unix.Close(fd)
+		r.handles.remove(uint64(fd))
+	}
+	open := r.m.Bytes(machine.Addr(h.Open), (h.Handles+63)/64*8, false)
+	if open == nil {
+		return fmt.Errorf("vm: the snapshot is damaged: its handles are not among its variables")
+	}
+	for w := 0; w < len(open); w += 8 {
+		for v := binary.LittleEndian.Uint64(open[w:]); v != 0; v &= v - 1 {
+			n := w*8 + bits.TrailingZeros64(v)
+			if n < abi.HandleFirst || n >= int(h.Handles) {
+				return fmt.Errorf("vm: the snapshot is damaged: %d is no handle of it", n)
+			}
+			if err := unix.Dup3(above, n, unix.O_CLOEXEC); err != nil {
+				return fmt.Errorf("vm: handle %d: %w", n, err)
+			}
+			r.handles.add(uint64(n))
+		}
+	}
+	return unix.Close(above)
+}

@@ -1,0 +1,275 @@
+// Guest is what the tests of package snapshot run as a pVM: its first argument says what.
+package main
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"noyau.dev/pvm"
+)
+
+var cases = map[string]func(args []string){
+	"count": count, "template": template, "args": arguments, "heap": heap, "connection": connection, "fault": fault,
+}
+
+func main() {
+	f := cases[os.Args[1]]
+	if f == nil {
+		die("no case", os.Args[1])
+	}
+	f(os.Args[2:])
+}
+
+func die(v ...any) {
+	fmt.Fprintln(os.Stderr, v...)
+	os.Exit(99)
+}
+
+// restored waits until this program runs in a pVM that was made of a snapshot: its host
+// name is another. Whoever waits may be preempted anywhere.
+func restored() {
+	first, _ := os.Hostname()
+	fmt.Println("ready")
+	for {
+		if h, _ := os.Hostname(); h != first {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+var ballast [][]byte
+
+// count is a server that counts its answers, while timers run.
+func count([]string) {
+	l, err := net.Listen("tcp", ":80")
+	if err != nil {
+		die(err)
+	}
+	for range 10 << 10 {
+		ballast = append(ballast, make([]byte, 1024))
+	}
+	var n, ticks atomic.Int64
+	go func() {
+		for range time.Tick(time.Millisecond) {
+			ticks.Add(1)
+		}
+	}()
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		var b [8]byte
+		rand.Read(b[:])
+		fmt.Fprintf(w, "%d %x %d\n", n.Add(1), b, ticks.Load())
+	})
+	fmt.Println("serving")
+	die(http.Serve(l, nil))
+}
+
+// template has as many MB as it is told, and says so when it was restored.
+func template(args []string) {
+	mb, err := strconv.Atoi(args[0])
+	if err != nil {
+		die(err)
+	}
+	block := make([]byte, mb<<20)
+	for i := range block {
+		block[i] = byte(i)
+	}
+	restored()
+	fmt.Println("restored")
+	if len(args) > 1 {
+		l, err := net.Listen("tcp", ":80")
+		if err != nil {
+			die(err)
+		}
+		die(http.Serve(l, nil))
+	}
+	time.Sleep(time.Hour)
+	runtime.KeepAlive(block)
+}
+
+// arguments and environment lie where the host had put them only at the start.
+func arguments([]string) {
+	want := strings.Join(os.Args, " ") + os.Getenv("A")
+	env := strings.Join(os.Environ(), " ")
+	restored()
+	if got := strings.Join(os.Args, " ") + os.Getenv("A"); got != want || strings.Join(os.Environ(), " ") != env {
+		die("before:", want, "after:", got)
+	}
+	fmt.Println(want)
+}
+
+// clock: a timer of 300 ms goes on with what was left of it, time.Since counts what the
+// program has lived through, and the wall clock is right.
+func clock([]string) {
+	began := time.Now()
+	const long = 24 * time.Hour
+	short, far := time.After(300*time.Millisecond), time.NewTimer(long)
+	restored()
+	lived := time.Since(began)
+	<-short
+	at := time.Since(began)
+	select {
+	case <-far.C:
+		die("a timer of a day fired after", at)
+	default:
+	}
+	if lived > time.Minute || at < 300*time.Millisecond || at > time.Minute {
+		die("lived", lived, "when restored, and", at, "when a timer of 300 ms fired")
+	}
+	var mono [2]syscall.Timespec
+	for i := range mono {
+		if _, _, e := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, 1, uintptr(ptr(&mono[i])), 0); e != 0 {
+			die(e)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if d := time.Duration(mono[1].Nano() - mono[0].Nano()); d < 10*time.Millisecond || d > time.Minute {
+		die("the monotonic clock went on by", d)
+	}
+	fmt.Println("wall", time.Now().Unix())
+}
+
+// heap works hard on memory, collects and gives memory back, before and after.
+func heap([]string) {
+	var mu sync.Mutex
+	keep := map[int][]byte{}
+	sums := map[int][32]byte{}
+	work := func(from, to int) {
+		for i := from; i < to; i++ {
+			b := make([]byte, 1+i*37%50_000)
+			rand.Read(b)
+			mu.Lock()
+			keep[i], sums[i] = b, sha256.Sum256(b)
+			delete(keep, i-500)
+			delete(sums, i-500)
+			mu.Unlock()
+		}
+	}
+	check := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for i, b := range keep {
+			if sha256.Sum256(b) != sums[i] {
+				die("block", i, "is damaged")
+			}
+		}
+	}
+	work(0, 3000)
+	check()
+	restored()
+	check()
+	for round := range 4 {
+		work(3000+1000*round, 4000+1000*round)
+		runtime.GC()
+		check()
+	}
+	mu.Lock()
+	clear(keep)
+	mu.Unlock()
+	big := make([]byte, 64<<20) // zeros, whatever was there before
+	for i, c := range big {
+		if c != 0 {
+			die("fresh memory has", c, "at", i)
+		}
+	}
+	fmt.Println("done")
+}
+
+// share: memory that was shared before is shared again, by what is forked from now on.
+func share([]string) {
+	s, err := pvm.Share(10_000)
+	if err != nil {
+		die(err)
+	}
+	m := s.Bytes()
+	for i := range m {
+		m[i] = byte(i)
+	}
+	restored()
+	for i := range m {
+		if m[i] != byte(i) {
+			die("byte", i, "is", m[i])
+		}
+	}
+	pid, err := pvm.Fork()
+	if err != nil {
+		die(err)
+	}
+	if pid == 0 {
+		for i := range m {
+			m[i]++
+		}
+		os.Exit(0)
+	}
+	if st, err := pvm.Wait(pid); err != nil || st.ExitStatus() != 0 {
+		die(st, err)
+	}
+	for i := range m {
+		if m[i] != byte(i)+1 {
+			die("byte", i, "of shared memory is", m[i], "after a child has changed it")
+		}
+	}
+	fmt.Println("done")
+}
+
+// connection: one that was open before fails, and does not hang.
+func connection([]string) {
+	l, err := net.Listen("tcp", ":80")
+	if err != nil {
+		die(err)
+	}
+	fmt.Println("listening")
+	c, err := l.Accept()
+	if err != nil {
+		die(err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(c, b); err != nil {
+		die(err)
+	}
+	c.Write(b) // which is in the ring, under isolation=vm
+	_, err = c.Read(b)
+	fmt.Println("read:", errors.Is(err, syscall.ECONNRESET), err)
+	if _, err = c.Write(b); err == nil {
+		die("a write to a connection of before succeeds")
+	}
+	c.Close()
+	if c, err = l.Accept(); err != nil {
+		die(err)
+	}
+	io.Copy(c, c)
+	c.Close()
+	fmt.Println("done")
+}
+
+// fault: signals are at work again.
+func fault([]string) {
+	restored()
+	func() {
+		defer func() {
+			if r := recover(); r == nil {
+				die("no panic")
+			}
+		}()
+		var p *int
+		*p = 1
+	}()
+	var stop atomic.Bool
+	time.AfterFunc(20*time.Millisecond, func() { stop.Store(true) })
+	for !stop.Load() { // ends only if it is preempted
+	}
+	fmt.Println("done")
+}
