@@ -197,7 +197,7 @@ func startClones(id string) ([]*session, error) {
 	defer img.Close()
 	snap, err := snapshot.Open(spec.Clones[0].Config.Restore)
 	if err != nil {
-		return nil, &exitCode{exitNoExec, err}
+		return nil, runCode(err)
 	}
 	defer snap.Close()
 	ports, err := monitor.OpenPorts(spec.Shared)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"noyau.dev/host/image"
+	"noyau.dev/host/snapshot"
 	"noyau.dev/host/state"
 )
 
@@ -101,7 +102,7 @@ func runCode(err error) error {
 	switch {
 	case err == nil || errors.As(err, &code):
 		return err
-	case errors.Is(err, image.ErrNotImage), errors.As(err, &abi), errors.Is(err, os.ErrPermission):
+	case errors.Is(err, image.ErrNotImage), errors.Is(err, snapshot.ErrBad), errors.As(err, &abi), errors.Is(err, os.ErrPermission):
 		return &exitCode{exitNoExec, err}
 	case errors.Is(err, os.ErrNotExist):
 		return &exitCode{exitNotFound, err}

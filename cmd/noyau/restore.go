@@ -46,7 +46,7 @@ func (f *restoreFlags) open(name string) (*frozen, error) {
 	t.meta, err = snapshot.Read(file)
 	file.Close()
 	if err != nil {
-		return nil, &exitCode{exitNoExec, err}
+		return nil, err
 	}
 	img := f.image
 	if img == "" {

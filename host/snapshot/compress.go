@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -90,7 +91,10 @@ func expand(f *os.File, m *Meta) (data *os.File, hash string, err error) {
 	}
 	if hash, err = expandTo(tmp, f, m); err != nil {
 		data.Close()
-		return nil, "", fmt.Errorf("%s is damaged, or cannot be unpacked: %w", f.Name(), err)
+		if errors.Is(err, unix.ENOSPC) {
+			return nil, "", fmt.Errorf("%s cannot be unpacked: %w; set XDG_CACHE_HOME to a place with more room", f.Name(), err)
+		}
+		return nil, "", badf("%s is damaged: %w", f.Name(), err)
 	}
 	return data, hash, nil
 }

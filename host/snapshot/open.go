@@ -21,6 +21,18 @@ type File struct {
 	data *os.File // what the guest wrote, as it wrote it
 }
 
+// ErrBad is what errors are that are the file's fault: it is no snapshot, damaged, of another
+// version, or of another image.
+var ErrBad = errors.New("bad snapshot")
+
+type badError struct{ error }
+
+func (badError) Is(target error) bool { return target == ErrBad }
+func (e badError) Unwrap() error      { return e.error }
+
+// badf is fmt.Errorf for an error that is ErrBad.
+func badf(format string, v ...any) error { return badError{fmt.Errorf(format, v...)} }
+
 // Open reads the snapshot at path and refuses one that is damaged, or newer than this
 // program. A compressed one is unpacked into a file that nobody else can see.
 func Open(path string) (*File, error) {
@@ -38,14 +50,14 @@ func Open(path string) (*File, error) {
 		s.data, hash, err = expand(f, &s.Meta)
 		f.Close()
 	} else if hash, err = cachedSum(f, s.Size); err != nil {
-		err = fmt.Errorf("%s is damaged: %w", path, err)
+		err = badf("%s is damaged: %w", path, err)
 	}
 	if err == nil && hash != s.Sum {
-		err = fmt.Errorf("%s is damaged: its content is not what was written", path)
+		err = badf("%s is damaged: its content is not what was written", path)
 	}
 	if err == nil {
 		if err = s.checkContent(); err != nil {
-			err = fmt.Errorf("%s is no snapshot that can be used: %w", path, err)
+			err = badf("%s is no snapshot that can be used: %w", path, err)
 		}
 	}
 	if err != nil {
@@ -83,7 +95,7 @@ func (s *File) CheckImage(image *os.File) error {
 		return err
 	}
 	if h != s.ImageSum {
-		return fmt.Errorf("%s was made of another image than this %s; use the one that it was made of (%s at that time)", s.name, image.Name(), s.Image)
+		return badf("%s was made of another image than this %s; use the one that it was made of (%s at that time)", s.name, image.Name(), s.Image)
 	}
 	return nil
 }
@@ -91,7 +103,7 @@ func (s *File) CheckImage(image *os.File) error {
 // Read reads the description of a snapshot, without a look at the rest.
 func Read(f *os.File) (m Meta, err error) {
 	bad := func(format string, v ...any) (Meta, error) {
-		return Meta{}, fmt.Errorf("%s is no snapshot, or is damaged: %s", f.Name(), fmt.Sprintf(format, v...))
+		return Meta{}, badf("%s is no snapshot, or is damaged: %s", f.Name(), fmt.Sprintf(format, v...))
 	}
 	st, err := f.Stat()
 	if err != nil {
@@ -121,7 +133,7 @@ func Read(f *os.File) (m Meta, err error) {
 	whole := sha256.Sum256(b) == [sha256.Size]byte(end)
 	switch {
 	case whole && (v.Version != Version || v.ABI != abi.Version):
-		return m, fmt.Errorf("%s is a snapshot of version %d for ABI %d; this noyau has %d and %d: use the one that it was made with",
+		return m, badf("%s is a snapshot of version %d for ABI %d; this noyau has %d and %d: use the one that it was made with",
 			f.Name(), v.Version, v.ABI, Version, abi.Version)
 	case !whole:
 		return bad("its description is not what was written")

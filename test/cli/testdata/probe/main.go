@@ -89,6 +89,25 @@ func main() {
 		os.Exit(40 + int(s.(syscall.Signal)))
 	case "tty":
 		tty(args)
+	case "lines-of": // a server that answers with the next line of an open file
+		f, err := os.Open(args[0])
+		check(err)
+		http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+			var line []byte
+			for {
+				var b [1]byte
+				if _, err := f.Read(b[:]); err != nil {
+					fmt.Fprint(w, err)
+					return
+				}
+				if b[0] == '\n' {
+					break
+				}
+				line = append(line, b[0])
+			}
+			w.Write(line)
+		})
+		check(http.ListenAndServe(":8080", nil))
 	case "http":
 		serve()
 	default:
