@@ -37,6 +37,7 @@ const (
 	BootTTY2               // handle 2 is
 	BootNetOut             // unconnected UDP may be sent with CallSend to any address; else OpSendTo
 	BootFork               // fork is allowed
+	BootFamily             // the family may have several members
 )
 
 // Kinds of boot records. A record is: kind u16, reserved u16, length u32, then

@@ -18,11 +18,14 @@ const (
 	OpFork   = 70 // A=1: after EvFork. Reply: A=process id of the child, descriptors Fork…; EAGAIN: the family has its limit; ENOSYS: not possible here
 	OpForked = 71 // the guest forks now: child A has the handles of this moment; or, with B not 0, it could not or will not. No reply, unless C=1: then that to an OpFork for the next child, given ahead of need
 	OpHello  = 72 // the first message on a child's channel. No reply
-	OpWait   = 73 // A=process id of a child, 0: any; B=1: do not wait. Reply: A=process id, 0: none yet, B=wait status as wait4(2) has it. ECHILD
+	OpWait   = 73 // A=process id of a child, 0: any; B=1: do not wait, WaitKeep: it can be waited for again. Reply: A=process id, 0: none yet, B=wait status as wait4(2) has it. ECHILD
 	OpKill   = 74 // A=process id of a member, B=signal, 0: only ask. ESRCH
 	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. Reply: two descriptors, the ends of a connection
 	OpShare  = 76 // A=bytes. Reply: a descriptor of so much shared memory
 )
+
+// WaitKeep is a bit of OpWait's B.
+const WaitKeep = 2
 
 // Descriptors beside the reply to OpFork, in this order.
 const (

@@ -116,5 +116,4 @@ const (
 	OpSnapshot    = 77 // reply: a descriptor of the file to write
 	OpSnapshotted = 78 // B=errno. No reply
 	OpReopen      = 79 // a restored pVM asks for the file of Handle, a name of before. Reply: a descriptor; payload: Stat. EBADF: it is closed. Handle 0: those that were not asked for are closed
-	OpLast        = OpReopen
 )

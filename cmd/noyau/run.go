@@ -75,6 +75,10 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 		return err
 	}
 	defer t.image.Close()
+	execs, err := f.images(cmd.Context())
+	if err != nil {
+		return err
+	}
 	dir, entry, err := register(f, t, args)
 	if err != nil {
 		return &exitCode{exitError, err}
@@ -98,7 +102,7 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 		discard()
 		return &exitCode{exitError, err}
 	}
-	c.ImageFile = t.image.File
+	c.ImageFile, c.Exec = t.image.File, execs
 	c.Timing.Mark("image found and registered")
 	if f.forks < 0 && slices.Contains(t.image.Manifest.Bricks, image.BrickFork) {
 		c.Forks = monitor.DefaultForks

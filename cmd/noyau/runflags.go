@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +23,7 @@ import (
 // runFlags are the flags of noyau run as they were given.
 type runFlags struct {
 	publish, volumes, env, envFiles, allowOut, ulimits, options []string
+	execs                                                       []string
 	memory, name, dir, hostname, isolation, net, user           string
 	stopSignal                                                  string
 	stopTimeout                                                 int
@@ -53,6 +56,7 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.ulimits, "ulimit", nil, "resource limit that the app sees: `name=soft[:hard]`")
 	fs.IntVar(&f.pids, "pids-limit", 0, "largest `number` of processes of the pVM and its forks")
 	fs.IntVar(&f.forks, "fork", -1, "largest `number` of pVMs of a family, the first included; 0 forbids fork (default 64 for programs that use package pvm, else 0)")
+	fs.StringSliceVar(&f.execs, "exec", nil, "let the app start `name=PACKAGE|IMAGE` by os/exec, as a sibling pVM; self is the app itself")
 	fs.StringVar(&f.stopSignal, "stop-signal", "SIGTERM", "`signal` that noyau stop sends")
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 10, "`seconds` that noyau stop waits before it kills")
 	fs.StringArrayVar(&f.options, "isolation-opt", nil, "`name=value` for the isolation")
@@ -65,6 +69,38 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 	fs.MarkHidden("interactive")
 	fs.MarkHidden("tty")
 	f.goFlags = addGoFlags(fs)
+}
+
+// images finds, and if need be builds, the images that the app may start.
+func (f *runFlags) images(ctx context.Context) ([]monitor.Exec, error) {
+	var list []monitor.Exec
+	for _, s := range f.execs {
+		if s == monitor.ExecSelf {
+			list = append(list, monitor.Exec{Name: s})
+			continue
+		}
+		name, arg, named := strings.Cut(s, "=")
+		if !named {
+			arg = s
+		}
+		if arg == "" || named && name == "" {
+			return nil, &exitCode{exitError, fmt.Errorf("exec %q: want name=PACKAGE or name=IMAGE, or self", s)}
+		}
+		t, err := openTarget(ctx, arg, nil)
+		if err != nil {
+			return nil, err
+		}
+		t.image.Close()
+		if !named {
+			name = t.base
+		}
+		path, err := filepath.Abs(t.image.Path)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, monitor.Exec{Name: name, Image: path})
+	}
+	return list, nil
 }
 
 // config makes the monitor's configuration of the flags. base is the name to

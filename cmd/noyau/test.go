@@ -154,6 +154,7 @@ func testConfig(args []string) (c monitor.Config, done func(), err error) {
 	c.Args, c.Env, c.Dir = args[1:], env, dir
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	c.Net = policy.Net{}
+	c.Exec = []monitor.Exec{{Name: monitor.ExecSelf}} // many tests run themselves again
 	c.Isolation = os.Getenv(isolationEnv)
 	return c, func() { c.ImageFile.Close(); os.Remove(img) }, nil
 }

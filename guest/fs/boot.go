@@ -37,6 +37,7 @@ func boot(b *host.Boot) {
 		share = 4 // beside a heap that grows to the limit
 	}
 	Root = NewTree(int64(min(memoryLimit()/share, maxSize)))
+	executable = b.Path
 	Root.populate(b)
 	kernel.SocketNames = socketNames{Root}
 }
@@ -84,6 +85,7 @@ func (t *Tree) populate(b *host.Boot) {
 			t.Mount(v.Path, "volume"+itoa(v.Number), NewVolume(v), v.ReadOnly)
 		}
 	}
+	t.addImages(b.Execs)
 	if b.Dir != "" && b.Dir != "/" {
 		t.start(b.Dir)
 	}

@@ -29,6 +29,7 @@ type inode struct {
 	fifo *event.Fifo  // named pipes, once opened
 	sock any          // names of unix sockets: what the sockets brick bound
 	dyn  *dynamic     // files of /proc and devices
+	exec *string      // the name of the image that it stands for
 
 	mnt     *mount   // mounted on this directory
 	watches []*watch // inotify

@@ -60,9 +60,15 @@ func arg0() string {
 	return "app"
 }
 
+// executable is where whoever has started this program has found it.
+var executable string
+
 // exePath is where the app's executable would be: the image itself is not in
 // the pVM's file system.
 func exePath() string {
+	if executable != "" {
+		return executable
+	}
 	a := arg0()
 	if strings.HasPrefix(a, "/") {
 		return a

@@ -69,6 +69,8 @@ type Tree struct {
 	// Of the process.
 	cwd  place
 	cred cred
+
+	mayExecSelf bool
 }
 
 // NewTree returns a name space with an empty root directory. limit bounds the

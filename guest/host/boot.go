@@ -12,6 +12,9 @@ type Boot struct {
 	Files    []File
 	Volumes  []Volume
 	Limits   []Limit
+	Execs    []Exec
+	Opened   []Opened
+	Path     string // of the executable; "": not known
 	Rows     uint16 // of the terminal; 0 if unknown
 	Cols     uint16
 	TraceTo  int32 // handle for the trace
@@ -32,6 +35,16 @@ type Volume struct {
 	Path     string // where in the pVM
 	Number   uint32
 	ReadOnly bool
+}
+
+// An Exec is a file that stands for an image that this pVM may start. Without a path it
+// is the program itself.
+type Exec struct{ Path, Name string }
+
+// An Opened is a descriptor that is open from the start, a stream socket.
+type Opened struct {
+	FD     uint32
+	Handle int32
 }
 
 // A Limit is what getrlimit answers.
@@ -106,6 +119,21 @@ func (b *Boot) record(kind uint16, c []byte) bool {
 			l.Hard, _, ok = abi.Take64(c)
 		}
 		b.Limits = append(b.Limits, l)
+	case abi.RecExec:
+		x := Exec{}
+		if x.Path, c, ok = abi.TakeString(c); ok {
+			x.Name, _, ok = abi.TakeString(c)
+		}
+		b.Execs = append(b.Execs, x)
+	case abi.RecExecPath:
+		b.Path, _, ok = abi.TakeString(c)
+	case abi.RecExecFile:
+		if u1, c, ok = abi.Take32(c); !ok {
+			return false
+		}
+		u2, _, ok = abi.Take32(c)
+		b.Opened = append(b.Opened, Opened{u1, int32(u2)})
+		ok = ok && int32(u2) >= 0
 	case abi.RecTraceTo:
 		u1, _, ok = abi.Take32(c)
 		b.TraceTo = int32(u1)

@@ -14,15 +14,30 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() { kernel.Register(abi.SysPair, pair) }
+func init() {
+	kernel.Register(abi.SysPair, pair)
+	kernel.OnInit(opened)
+}
 
-// A channel is one end of a connection. Both ends are this pVM's until it forks; then
+// opened makes the descriptors that whoever has started this pVM has given it.
+func opened(b *host.Boot) {
+	for _, o := range b.Opened {
+		c, e := NewChannel(o.Handle)
+		if e != 0 || o.FD >= abi.ExecFilesMax {
+			host.Close(o.Handle)
+			continue
+		}
+		kernel.InstallAt(int(o.FD), c, linux.O_RDWR)
+	}
+}
+
+// A Channel is one end of a connection. Both ends are this pVM's until it forks; then
 // all members have them, and what one reads no other does.
 //
 // Why no wake-up is lost: events are edge-triggered; Ready asks the host whether there
 // is something to receive; it says "no room" only while no Out edge has come since a
 // send found none.
-type channel struct {
+type Channel struct {
 	kernel.Base
 	handle int32
 	src    rt.Source
@@ -36,8 +51,10 @@ type channel struct {
 	extra []*kernel.Watcher
 }
 
-func newChannel(handle int32) (*channel, linux.Errno) {
-	c := &channel{handle: handle}
+// NewChannel makes a file of a stream or packet socket that is only this pVM's. The
+// handle stays the caller's if there is an error.
+func NewChannel(handle int32) (*Channel, linux.Errno) {
+	c := &Channel{handle: handle}
 	c.src.Notify = func(ev uint32) {
 		if ev&rt.Out != 0 {
 			c.outs.Add(1)
@@ -64,9 +81,9 @@ func pair(a kernel.Args) (uintptr, linux.Errno) {
 	if !ok {
 		return 0, linux.EIO
 	}
-	var list [2]*channel
+	var list [2]*Channel
 	for i, h := range [2]int32{x, y} {
-		if list[i], e = newChannel(h); e != 0 {
+		if list[i], e = NewChannel(h); e != 0 {
 			for j, h := range [2]int32{x, y} {
 				if j < i {
 					rt.Unwatch(h)
@@ -93,7 +110,7 @@ func pair(a kernel.Args) (uintptr, linux.Errno) {
 	return 0, 0
 }
 
-func (c *channel) Read(p []byte) (int, linux.Errno) {
+func (c *Channel) Read(p []byte) (int, linux.Errno) {
 	n, e := host.Recv(c.handle, p, 0)
 	if e == linux.ECONNRESET { // the last of the other end went without reading all
 		return 0, 0
@@ -101,7 +118,7 @@ func (c *channel) Read(p []byte) (int, linux.Errno) {
 	return n, e
 }
 
-func (c *channel) Write(p []byte) (int, linux.Errno) {
+func (c *Channel) Write(p []byte) (int, linux.Errno) {
 	outs := c.outs.Load()
 	n, e := host.Send(c.handle, p, 0)
 	switch {
@@ -114,7 +131,7 @@ func (c *channel) Write(p []byte) (int, linux.Errno) {
 }
 
 // slow makes the host's events come to the wait queue.
-func (c *channel) slow() {
+func (c *Channel) slow() {
 	if !c.isSlow.Load() {
 		c.src.Slow = true
 		c.outs.Add(1)
@@ -122,12 +139,12 @@ func (c *channel) slow() {
 	}
 }
 
-func (c *channel) Queue() *kernel.WaitQueue {
+func (c *Channel) Queue() *kernel.WaitQueue {
 	c.slow()
 	return &c.q
 }
 
-func (c *channel) Ready() uint32 {
+func (c *Channel) Ready() uint32 {
 	c.slow()
 	b := kernel.GetBuffer(1)
 	defer kernel.PutBuffer(b)
@@ -146,7 +163,7 @@ func (c *channel) Ready() uint32 {
 }
 
 // AttachPD implements kernel.PDAttacher.
-func (c *channel) AttachPD(pd uintptr) {
+func (c *Channel) AttachPD(pd uintptr) {
 	c.mu.Lock()
 	if c.pd == 0 {
 		c.pd = pd
@@ -161,7 +178,7 @@ func (c *channel) AttachPD(pd uintptr) {
 }
 
 // DetachPD implements kernel.PDAttacher.
-func (c *channel) DetachPD(pd uintptr) {
+func (c *Channel) DetachPD(pd uintptr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pd == pd {
@@ -178,13 +195,16 @@ func (c *channel) DetachPD(pd uintptr) {
 	}
 }
 
-func (c *channel) Stat(st *linux.Stat) linux.Errno {
+// HostStream implements kernel.HostStream.
+func (c *Channel) HostStream() (handle int32, std int) { return c.handle, -1 }
+
+func (c *Channel) Stat(st *linux.Stat) linux.Errno {
 	c.Base.Stat(st)
 	st.Mode = linux.S_IFSOCK | 0600
 	return 0
 }
 
-func (c *channel) Release() {
+func (c *Channel) Release() {
 	rt.Unwatch(c.handle)
 	host.Close(c.handle)
 }

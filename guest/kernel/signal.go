@@ -58,6 +58,8 @@ func Exit(code int32) {
 // goroutine of its own since it may send, and sending may need this one.
 func event(m abi.Msg, _ []byte) {
 	switch m.Op {
+	case abi.EvOrphan:
+		rt.Boot().PPID = uint32(m.A)
 	case abi.EvSignal:
 		if m.A <= linux.NSIG {
 			rt.Spawn(func() { Deliver(uint32(m.A)) })

@@ -14,3 +14,14 @@ var SocketNames interface {
 	// ECONNREFUSED if the file is no socket, else the errors of open.
 	FindSocket(path string) (sock any, e linux.Errno)
 }
+
+// AbsPath makes one name of the paths of a file: absolute, without links before the last
+// component. The files brick sets it.
+var AbsPath func(path string) (string, linux.Errno)
+
+// A HostStream is a file behind which there is a stream socket of the host's and nothing
+// else: another pVM may have it as it is.
+type HostStream interface {
+	// HostStream returns the handle, and which standard stream of this pVM it is, -1 if none.
+	HostStream() (handle int32, std int)
+}

@@ -95,6 +95,9 @@ func (f *stdio) Queue() *WaitQueue {
 	return &f.queue
 }
 
+// HostStream implements HostStream.
+func (f *stdio) HostStream() (handle int32, std int) { return f.handle, int(f.handle) }
+
 func (f *stdio) Stat(st *linux.Stat) linux.Errno {
 	now := linux.NsecToTimespec(startTime)
 	*st = linux.Stat{Dev: 13, Ino: 3 + uint64(f.handle), Nlink: 1, Mode: linux.S_IFIFO | 0600, UID: UID(), GID: GID(),

@@ -11,22 +11,27 @@ import (
 // The other members of the family: pVMs that have forked from one. What concerns
 // them is asked of the monitor.
 
+// Reaped, if not nil, is told of a child that has ended, before who waits for it is.
+var Reaped func(pid uint32)
+
 func init() {
 	kernel.Register(abi.SysFork, func(kernel.Args) (uintptr, linux.Errno) {
 		pid, e := kernel.Fork(false)
 		return uintptr(pid), e
 	})
 	kernel.Register(linux.SYS_WAIT4, wait4)
+	kernel.Register(linux.SYS_WAITID, waitid)
 }
 
-func mayFork() bool { return rt.Boot().Flags&abi.BootFork != 0 }
+// hasFamily says whether there may be other members.
+func hasFamily() bool { return rt.Boot().Flags&abi.BootFamily != 0 }
 
 // signalMember is kill(2) of another member. Groups do not exist.
 func signalMember(pid int32, sig uintptr) linux.Errno {
 	if sig > linux.NSIG {
 		return linux.EINVAL
 	}
-	if !mayFork() || pid <= 0 {
+	if !hasFamily() || pid <= 0 {
 		return linux.ESRCH
 	}
 	_, e := host.Request(abi.Msg{Op: abi.OpKill, A: uint64(pid), B: uint64(sig)})
@@ -41,7 +46,7 @@ func wait4(a kernel.Args) (uintptr, linux.Errno) {
 		pid = 0
 	}
 	switch {
-	case !mayFork() || pid < 0:
+	case !hasFamily() || pid < 0:
 		return 0, linux.ECHILD
 	case uint32(a.A3)&^(wnohang|2|8|1<<30) != 0: // WUNTRACED, WCONTINUED, __WALL change nothing
 		return 0, linux.EINVAL
@@ -49,6 +54,9 @@ func wait4(a kernel.Args) (uintptr, linux.Errno) {
 	r, e := host.Request(abi.Msg{Op: abi.OpWait, A: uint64(pid), B: uint64(a.A3 & wnohang)})
 	if e != 0 || r.A == 0 {
 		return 0, e
+	}
+	if Reaped != nil {
+		Reaped(uint32(r.A))
 	}
 	if a.A2 != 0 {
 		if e := kernel.Put(a.A2, uint32(r.B)); e != 0 {
@@ -61,4 +69,51 @@ func wait4(a kernel.Args) (uintptr, linux.Errno) {
 		}
 	}
 	return uintptr(r.A), 0
+}
+
+// waitid is waitid(2): P_PID and P_ALL, WEXITED, WNOHANG, WNOWAIT.
+func waitid(a kernel.Args) (uintptr, linux.Errno) {
+	const (
+		pAll, pPid             = 0, 1
+		nohang, exited, nowait = 1, 4, 1 << 24
+		others                 = 2 | 8 | 1<<30 | 1<<31 | 1<<29 // stopped, continued, __WALL and its kin
+	)
+	pid := int32(a.A2)
+	switch {
+	case uint32(a.A4)&^(nohang|exited|nowait|others) != 0 || uint32(a.A4)&(exited|2|8) == 0 || a.A1 > 3:
+		return 0, linux.EINVAL
+	case a.A1 == pAll:
+		pid = 0
+	case a.A1 != pPid || pid <= 0:
+		return 0, linux.ECHILD
+	}
+	if !hasFamily() {
+		return 0, linux.ECHILD
+	}
+	m := abi.Msg{Op: abi.OpWait, A: uint64(pid), B: uint64(a.A4 & nohang)}
+	if a.A4&nowait != 0 {
+		m.B |= abi.WaitKeep
+	}
+	r, e := host.Request(m)
+	if e != 0 {
+		return 0, e
+	}
+	if a.A3 != 0 {
+		var info [32]uint32 // siginfo_t
+		if r.A != 0 {
+			const chld, byExit, bySignal = 17, 1, 2
+			info[0], info[2] = chld, byExit
+			info[4], info[5], info[6] = uint32(r.A), kernel.UID(), uint32(r.B)>>8
+			if sig := uint32(r.B) & 0x7f; sig != 0 {
+				info[2], info[6] = bySignal, sig
+			}
+		}
+		if e := kernel.Put(a.A3, info); e != 0 {
+			return 0, e
+		}
+	}
+	if r.A != 0 && Reaped != nil {
+		Reaped(uint32(r.A))
+	}
+	return 0, 0
 }

@@ -66,5 +66,4 @@ func init() {
 		linux.SYS_DELETE_MODULE, linux.SYS_FINIT_MODULE, linux.SYS_KEXEC_LOAD, linux.SYS_BPF, linux.SYS_PERF_EVENT_OPEN,
 		linux.SYS_IOPL, linux.SYS_IOPERM, linux.SYS_ACCT, linux.SYS_QUOTACTL, linux.SYS_SYSLOG, linux.SYS_VHANGUP,
 		linux.SYS_OPEN_BY_HANDLE_AT)
-	refuse(linux.ECHILD, linux.SYS_WAITID)
 }

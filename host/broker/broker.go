@@ -73,8 +73,10 @@ type Broker struct {
 	failOnce           sync.Once
 	snap               snapshot
 
-	births births
-	done   chan struct{}
+	births   births
+	execs    map[uint64]*Exec // children that are prepared; of the goroutine that serves
+	lastExec uint64
+	done     chan struct{}
 }
 
 // New returns a Broker; call Serve.
@@ -116,6 +118,9 @@ func (b *Broker) Serve() {
 	b.work.Wait()
 	for pid := range b.births.m {
 		b.born(pid, true) // killed while it forked: the child may live
+	}
+	for _, x := range b.execs {
+		x.Close()
 	}
 	b.table.closeAll()
 	if b.c.Release != nil {
@@ -206,7 +211,7 @@ func (b *Broker) handlePacket(p []byte, whole bool, fds []int) {
 
 // silent says whether a message makes sense without an answer.
 func silent(op uint16) bool {
-	return op == abi.OpDrop || op == abi.OpKilled || op == abi.OpSendTo || op == abi.OpForked || op == abi.OpSnapshotted
+	return op == abi.OpDrop || op == abi.OpKilled || op == abi.OpSendTo || op == abi.OpForked || op == abi.OpSnapshotted || op == abi.OpExecDrop
 }
 
 func (b *Broker) run(r *request, op *op) {

@@ -20,6 +20,7 @@ type events struct {
 	forks      int // wanted
 	snapshot   bool
 	giveBack   bool
+	orphan     bool // its parent has ended
 	sending    bool
 }
 
@@ -49,6 +50,14 @@ func (b *Broker) Fork() error {
 	}
 	b.events.mu.Lock()
 	b.events.forks = min(b.events.forks+1, maxBirths)
+	b.events.mu.Unlock()
+	return b.flush()
+}
+
+// Orphan tells the guest that its parent has ended.
+func (b *Broker) Orphan() error {
+	b.events.mu.Lock()
+	b.events.orphan = true
 	b.events.mu.Unlock()
 	return b.flush()
 }
@@ -95,6 +104,10 @@ func (e *events) next() (abi.Msg, bool) {
 	if e.giveBack {
 		e.giveBack = false
 		return abi.Msg{Op: abi.EvGiveBack}, true
+	}
+	if e.orphan {
+		e.orphan = false
+		return abi.Msg{Op: abi.EvOrphan}, true
 	}
 	if e.snapshot {
 		e.snapshot = false

@@ -22,8 +22,8 @@ type Family interface {
 	// Unborn is told that the guest could not fork the child that was prepared.
 	Unborn(pid uint32)
 	// Wait waits for the end of a child, any child if pid is 0, if hang is set. A pid
-	// of 0 in the answer is none yet.
-	Wait(ctx context.Context, pid uint32, hang bool) (uint32, uint32, error)
+	// of 0 in the answer is none yet. keep: it can be waited for again.
+	Wait(ctx context.Context, pid uint32, hang, keep bool) (uint32, uint32, error)
 	// Signal delivers a signal to a member; with 0 it only asks whether there is one.
 	Signal(ctx context.Context, pid uint32, sig unix.Signal) error
 }
@@ -155,7 +155,7 @@ func doWait(r *request) (reply, error) {
 	if r.b.c.Family == nil {
 		return reply{}, unix.ECHILD
 	}
-	got, status, err := r.b.c.Family.Wait(r.ctx, pid, r.msg.B == 0)
+	got, status, err := r.b.c.Family.Wait(r.ctx, pid, r.msg.B&1 == 0, r.msg.B&abi.WaitKeep != 0)
 	return reply{a: uint64(got), b: uint64(status)}, err
 }
 

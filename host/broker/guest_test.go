@@ -34,6 +34,7 @@ type setup struct {
 	volumes  []volume.Spec
 	resolver names.Resolver
 	max      int
+	family   Family
 	failed   func(error)
 	restored *Restored
 	shared   *Ports
@@ -49,7 +50,7 @@ func start(t testing.TB, s setup) *guest {
 	guard := policy.NewGuard(s.net)
 	c := Config{
 		Control: os.NewFile(uintptr(fds[0]), "control"), Guard: guard,
-		Names: names.New(guard, "pvm", s.resolver), MaxHandles: s.max,
+		Names: names.New(guard, "pvm", s.resolver), MaxHandles: s.max, Family: s.family,
 		Failed: func(err error) { t.Errorf("the broker failed: %v", err) },
 	}
 	if s.failed != nil {

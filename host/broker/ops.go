@@ -18,7 +18,7 @@ type op struct {
 var ops [abi.OpLast + 1]op
 
 func init() {
-	ops = [...]op{
+	ops = [abi.OpLast + 1]op{
 		abi.OpListen:  {do: doListen},
 		abi.OpConnect: {do: doConnect, waits: true},
 		abi.OpUDP:     {do: doUDP},
@@ -63,6 +63,12 @@ func init() {
 		abi.OpSnapshot:    {do: doSnapshot},
 		abi.OpSnapshotted: {do: doSnapshotted},
 		abi.OpReopen:      {do: doReopen},
+
+		abi.OpExecNew:   {do: doExecNew},
+		abi.OpExecText:  {do: doExecText},
+		abi.OpExecFile:  {do: doExecFile},
+		abi.OpExecStart: {do: doExecStart, wait: waitExecStart},
+		abi.OpExecDrop:  {do: doExecDrop},
 	}
 }
 

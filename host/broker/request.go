@@ -26,7 +26,8 @@ type request struct {
 	b       *Broker
 	msg     abi.Msg
 	payload []byte
-	fd      int // descriptor that came beside the message, or -1; owned
+	fd      int   // descriptor that came beside the message, or -1; owned
+	exec    *Exec // of OpExecStart; owned
 	// For requests that wait only: ctx ends when the pVM does or the guest
 	// gives the request up.
 	ctx  context.Context
@@ -54,6 +55,9 @@ func (r *request) closeFD() {
 // finish sends the answer and releases what the request held.
 func (r *request) finish(rep reply, err error) {
 	r.closeFD()
+	if r.exec != nil {
+		r.exec.Close()
+	}
 	if r.ctx != nil { // answered later
 		r.b.snap.replies.RLock()
 		defer r.b.snap.replies.RUnlock()

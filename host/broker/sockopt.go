@@ -2,6 +2,8 @@ package broker
 
 import (
 	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
 )
 
 type sockopt struct{ level, name uint64 }
@@ -59,11 +61,17 @@ func isIPSocket(fd int) bool {
 	return err == nil && (proto == unix.IPPROTO_TCP || proto == unix.IPPROTO_UDP)
 }
 
+// isUnixSocket says whether fd is a unix socket, of which shutdown is all that a guest may ask.
+func isUnixSocket(fd int) bool {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err == nil && domain == unix.AF_UNIX
+}
+
 // socket calls use with the socket that the request is about: the one beside
 // the message, else that of field Handle.
 func (r *request) socket(use func(fd int) error) error {
 	if r.fd >= 0 {
-		if !isIPSocket(r.fd) {
+		if !isIPSocket(r.fd) && (r.msg.Op != abi.OpShut || !isUnixSocket(r.fd)) {
 			return unix.ENOTSOCK
 		}
 		return use(r.fd)

@@ -151,6 +151,12 @@ func backend(name string, fork, restore bool) (string, Backend, error) {
 	return "", nil, fmt.Errorf("no isolation can be used here: %s", strings.Join(why, "; "))
 }
 
+// Available returns nil if the isolation of that name can be used here, else why not.
+func Available(name string) error {
+	_, _, err := backend(name, false, false)
+	return err
+}
+
 func known() []string {
 	var names []string
 	for n := range backends.byName {

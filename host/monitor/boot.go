@@ -38,6 +38,7 @@ func newBoot(c *Config) *boot {
 		{c.Terminal.Err != nil, abi.BootTTY2},
 		{c.Net.Unrestricted && !c.Net.None, abi.BootNetOut},
 		{c.Forks > 1, abi.BootFork},
+		{c.hasFamily(), abi.BootFamily},
 	} {
 		if f.set {
 			b.head.Flags |= f.bit
@@ -56,6 +57,7 @@ func newBoot(c *Config) *boot {
 	if !c.Net.None {
 		b.file("/etc/resolv.conf", 0o644, resolvConf())
 	}
+	b.images(c.Exec)
 	for _, f := range c.Files {
 		b.file(f.Path, f.Mode, f.Content)
 	}

@@ -55,6 +55,10 @@ type Config struct {
 	// included; up to 1: it may not fork.
 	Forks int
 
+	// Exec are images that the family may start. The family is bounded by Forks then too;
+	// up to 1 means DefaultForks members, none of which may fork.
+	Exec []Exec
+
 	// Restore is the path of a snapshot that the pVM goes on from; see
 	// Instance.Snapshot. Memory and Forks are then those of the snapshot.
 	Restore string

@@ -13,7 +13,6 @@ import (
 
 	"noyau.dev/abi"
 	"noyau.dev/host/broker"
-	"noyau.dev/host/volume"
 )
 
 // A family is a pVM and all that were forked of it. They share the standard streams,
@@ -21,10 +20,12 @@ import (
 // its own. A member that ends takes no other with it: children live on, and the family
 // ends with its last member.
 type family struct {
-	limit int
-	shape broker.Config // of every member
-	boot  abi.BootHeader
-	name  string // host name of the first
+	limit   int
+	conf    Config // of the first
+	backend Backend
+	shape   broker.Config // of every member
+	volumes []Volume
+	execs   map[string]*executable // images that may be started, by path in the pVM
 
 	first   *member
 	members sync.WaitGroup // those that the first was forked to, born or not
@@ -35,18 +36,24 @@ type family struct {
 	mu      sync.Mutex
 	living  map[uint32]*member
 	lastPID uint32
-	parent  Parent        // the first's process: it adopts, and kills all
+	parent  Process // the first's: it adopts and kills what it has forked, even after its end
+	killed  bool
 	users   int           // brokers that share roots and ports
 	moved   chan struct{} // closed, and made anew, when a child that was prepared ahead is no more, or not ahead
 }
 
-func newFamily(c *Config, shape broker.Config, b *boot) *family {
-	f := &family{limit: c.Forks, boot: b.head, name: c.Hostname, lastPID: 1, living: make(map[uint32]*member)}
+func newFamily(c *Config, be Backend, shape broker.Config, l *launch, execs map[string]*executable) *family {
+	f := &family{limit: c.Forks, conf: *c, backend: be, execs: execs, volumes: l.volumes, lastPID: 1, living: make(map[uint32]*member)}
+	if f.limit < 2 {
+		f.limit = DefaultForks
+	}
+	f.conf.Stdin, f.conf.Stdout, f.conf.Stderr, f.conf.TraceTo = nil, nil, nil, nil
+	f.conf.Restore, f.conf.Snapshot, f.conf.Reopen, f.conf.Shared = "", nil, "", nil
 	f.asked = make(chan int, 1)
 	f.moved = make(chan struct{})
 	f.shape = shape
 	f.shape.Release = f.release
-	f.first = &member{f: f, pid: 1, changed: make(chan struct{})}
+	f.first = &member{f: f, pid: 1, boot: l.boot.head, terminal: shape.Terminal, changed: make(chan struct{})}
 	f.living[1] = f.first
 	f.users = 1
 	return f
@@ -56,7 +63,7 @@ func newFamily(c *Config, shape broker.Config, b *boot) *family {
 func (f *family) begin(b *broker.Broker, p Process) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.parent, _ = p.(Parent)
+	f.parent = p
 	f.first.broker, f.first.proc = b, p
 }
 
@@ -67,25 +74,34 @@ func (f *family) release() {
 	last := f.users == 0
 	f.mu.Unlock()
 	if last {
-		closeShared(f.shape.Roots, f.shape.Ports)
+		closeShared(f.shape.Roots, f.shape.Ports, f.execs)
 	}
 }
 
-func closeShared(roots []*volume.Root, ports *broker.Ports) {
-	ports.Close()
-	for _, r := range roots {
-		r.Close()
-	}
-}
-
+// kill ends all at once, and those that are just being started.
 func (f *family) kill() error {
 	f.mu.Lock()
+	f.killed = true
 	p := f.parent
 	f.mu.Unlock()
 	if p == nil {
 		return nil
 	}
-	return p.KillFamily()
+	err := killAll(p)
+	for _, m := range f.all() {
+		if m != f.first {
+			killAll(m.proc)
+		}
+	}
+	return err
+}
+
+// killAll ends p and what it has forked.
+func killAll(p Process) error {
+	if q, ok := p.(Parent); ok {
+		return q.KillFamily()
+	}
+	return p.Kill()
 }
 
 // all returns the members that live.
@@ -226,19 +242,19 @@ func (f *family) isZombie(pid uint32) bool {
 	return false
 }
 
-// block is the boot block of a member.
-func (f *family) block(pid, ppid uint32) (*os.File, error) {
-	b := &boot{head: f.boot}
-	b.head.ID, b.head.PID, b.head.PPID = lastID.Add(1), pid, ppid
+// block is the boot block of a fork.
+func (m *member) block() (*os.File, error) {
+	b := &boot{head: m.boot}
+	b.head.ID, b.head.PID, b.head.PPID = lastID.Add(1), m.pid, m.ppid
 	rand.Read(b.head.Seed[:])
-	b.add(abi.RecHostname, abi.AppendString(nil, fmt.Sprintf("%.50s-%d", f.name, pid)))
+	b.add(abi.RecHostname, abi.AppendString(nil, fmt.Sprintf("%.50s-%d", m.f.conf.Hostname, m.pid)))
 	return b.seal()
 }
 
 // config is the broker's for m.
 func (m *member) config(control *os.File) broker.Config {
 	c := m.f.shape
-	c.Control, c.Family = control, m
+	c.Control, c.Family, c.Terminal = control, m, m.terminal
 	if m != m.f.first {
 		c.Failed = m.failed
 	}
@@ -256,7 +272,7 @@ func (m *member) failed(error) {
 }
 
 // Wait implements broker.Family.
-func (m *member) Wait(ctx context.Context, pid uint32, hang bool) (uint32, uint32, error) {
+func (m *member) Wait(ctx context.Context, pid uint32, hang, keep bool) (uint32, uint32, error) {
 	for {
 		m.f.mu.Lock()
 		changed, any := m.changed, false
@@ -266,7 +282,9 @@ func (m *member) Wait(ctx context.Context, pid uint32, hang bool) (uint32, uint3
 			}
 			any = true
 			if c.over {
-				delete(m.children, id)
+				if !keep {
+					delete(m.children, id)
+				}
 				m.f.mu.Unlock()
 				return id, c.status, nil
 			}

@@ -22,7 +22,10 @@ type launch struct {
 	image   *os.File
 	owned   bool // image is to be closed
 	boot    *boot
-	family  *family // nil: it may not fork
+	family  *family // nil: it will stay alone
+
+	child     *broker.Exec // it is one: roots and ports are the family's
+	pid, ppid uint32       // of a child
 
 	volumes  []Volume       // by number
 	snapshot *snapshot.File // nil: it is not restored
@@ -44,13 +47,21 @@ func (l *launch) prepare(c *Config) error {
 	if err := l.openSnapshot(c); err != nil {
 		return err
 	}
-	if l.ports, err = broker.OpenPorts(c.Publish); err != nil {
-		return err
-	}
-	if err := l.ports.Join(c.Shared); err != nil {
-		return err
+	if l.child == nil {
+		if l.ports, err = broker.OpenPorts(c.Publish); err != nil {
+			return err
+		}
+		if err := l.ports.Join(c.Shared); err != nil {
+			return err
+		}
 	}
 	boot := newBoot(c)
+	if l.child != nil {
+		boot.head.PID, boot.head.PPID = l.pid, l.ppid
+		if l.child.Path != "" {
+			boot.add(abi.RecExecPath, abi.AppendString(nil, l.child.Path))
+		}
+	}
 	l.boot = boot
 	if err := l.openVolumes(c, boot); err != nil {
 		return err
@@ -88,6 +99,9 @@ func (l *launch) give(f *os.File)          { l.handles = append(l.handles, f) }
 
 // streams makes the standard streams, handles 0 to 2.
 func (l *launch) streams(c *Config) error {
+	if l.child != nil {
+		return l.childStreams()
+	}
 	for n, dst := range []**os.File{&l.stdin, &l.stdout, &l.stderr} {
 		if n == abi.HandleStderr && c.Stderr != nil && same(c.Stdout, c.Stderr) {
 			dup, err := unix.FcntlInt(fdOf(l.handles[abi.HandleStdout]), unix.F_DUPFD_CLOEXEC, 0)
@@ -141,6 +155,9 @@ func (l *launch) extras(c *Config, boot *boot) error {
 		boot.add(abi.RecTraceTo, abi.Append32(nil, uint32(len(l.handles))))
 		l.give(guests)
 	}
+	if l.child != nil {
+		return l.childFiles(boot)
+	}
 	if l.snapshot != nil {
 		return l.giveSnapshot(boot)
 	}
@@ -149,8 +166,10 @@ func (l *launch) extras(c *Config, boot *boot) error {
 
 // openVolumes opens the host directories of volumes.
 func (l *launch) openVolumes(c *Config, boot *boot) error {
-	if err := l.listVolumes(c); err != nil {
-		return err
+	if l.child == nil {
+		if err := l.listVolumes(c); err != nil {
+			return err
+		}
 	}
 	ids := volume.IDs{
 		HostUID: uint32(os.Geteuid()), HostGID: uint32(os.Getegid()),
@@ -158,14 +177,16 @@ func (l *launch) openVolumes(c *Config, boot *boot) error {
 	}
 	for n, v := range l.volumes {
 		var r *volume.Root // of a volume that is not there any more: ENODEV
-		if v.Host != "" {
+		if v.Host != "" && l.child == nil {
 			var err error
 			if r, err = volume.Open(v, uint32(n), ids); err != nil {
 				return err
 			}
 		}
 		boot.volume(v.Guest, n, v.ReadOnly)
-		l.roots = append(l.roots, r)
+		if l.child == nil {
+			l.roots = append(l.roots, r)
+		}
 	}
 	return nil
 }
@@ -215,8 +236,15 @@ func (l *launch) fail() {
 		f.Close()
 	}
 	l.restored.Close()
-	for _, r := range l.roots {
-		r.Close()
+	if l.child == nil {
+		closeShared(l.roots, l.ports, l.execs())
 	}
-	l.ports.Close()
+}
+
+// execs are the images that were opened for the family.
+func (l *launch) execs() map[string]*executable {
+	if l.family == nil {
+		return nil
+	}
+	return l.family.execs
 }

@@ -20,6 +20,11 @@ type member struct {
 	ahead     bool          // prepared, and its parent may be long to fork it
 	known     chan struct{} // closed when it is known, or will never be
 
+	image    *executable    // that it was started of by others; nil: the first's
+	terminal [3]*os.File    // behind its standard streams
+	boot     abi.BootHeader // what its forks begin with
+	deathSig unix.Signal    // what it gets when its parent ends
+
 	children map[uint32]*child
 	changed  chan struct{} // closed, and made anew, when one of children is over
 }
@@ -36,10 +41,13 @@ func (m *member) Fork(asked, ahead bool) (*broker.Birth, error) {
 	f.mu.Lock()
 	parent, ok := m.proc.(Parent)
 	f.mu.Unlock()
+	if f.conf.Forks < 2 {
+		return nil, unix.EPERM
+	}
 	if !ok {
 		return nil, unix.EAGAIN
 	}
-	c := &member{f: f, parent: m, asked: asked, ahead: ahead, ppid: m.pid, known: make(chan struct{}), changed: make(chan struct{})}
+	c := &member{f: f, parent: m, asked: asked, ahead: ahead, ppid: m.pid, image: m.image, terminal: m.terminal, boot: m.boot, known: make(chan struct{}), changed: make(chan struct{})}
 	if err := f.newPID(c); err != nil {
 		return nil, err
 	}
@@ -64,7 +72,7 @@ func (m *member) Fork(asked, ahead bool) (*broker.Birth, error) {
 		f.release()
 		return nil, unix.EAGAIN
 	}
-	if give[abi.ForkBoot], err = f.block(c.pid, m.pid); err != nil {
+	if give[abi.ForkBoot], err = c.block(); err != nil {
 		return fail()
 	}
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -132,7 +140,12 @@ func (m *member) live(parent *member, p Parent, control *os.File, born chan stru
 		<-born
 		m.broker.Serve()
 	}()
-	status := proc.Wait()
+	m.see(parent)
+}
+
+// see waits for the end of a member that runs.
+func (m *member) see(parent *member) {
+	status := m.proc.Wait()
 	if !within(brokerPatience, m.broker.Done()) {
 		m.broker.Close()
 	}
@@ -148,20 +161,33 @@ func (m *member) live(parent *member, p Parent, control *os.File, born chan stru
 
 // gone takes a member out of the family.
 func (m *member) gone() {
-	m.f.mu.Lock()
-	delete(m.f.living, m.pid)
-	m.children = nil // orphans: nobody waits for them
-	m.f.changed()
-	m.f.mu.Unlock()
+	m.leave()
 	m.f.members.Done()
 }
 
 // ended takes the first out of the family.
-func (m *member) ended() {
-	m.f.mu.Lock()
-	delete(m.f.living, m.pid)
+func (m *member) ended() { m.leave() }
+
+// leave makes orphans of the children: nobody waits for them.
+func (m *member) leave() {
+	f := m.f
+	f.mu.Lock()
+	delete(f.living, m.pid)
 	m.children = nil
-	m.f.mu.Unlock()
+	var orphans []*member
+	for _, c := range f.living {
+		if c.parent == m {
+			c.ppid = 0
+			if c.proc != nil {
+				orphans = append(orphans, c)
+			}
+		}
+	}
+	f.changed()
+	f.mu.Unlock()
+	for _, c := range orphans {
+		c.orphaned()
+	}
 }
 
 // childEnded puts down how a child ended and tells m.

@@ -43,7 +43,7 @@ var ErrNoFork = errors.New("this pVM may not fork: run it with --fork N")
 // family. The app does not notice, but for its connections, which the copy does not have.
 func (i *Instance) Fork(ctx context.Context) (int, error) {
 	f := i.family
-	if f == nil {
+	if f == nil || f.conf.Forks < 2 {
 		return 0, ErrNoFork
 	}
 	f.asks.Lock()
@@ -78,9 +78,20 @@ type Pauser interface{ Pause(on bool) error }
 
 // Pause stops the family where it is, or lets it go on. Time goes on for it.
 func (i *Instance) Pause(on bool) error {
-	p, ok := i.proc.(Pauser)
-	if !ok {
-		return errors.New("this isolation cannot pause")
+	procs := []Process{i.proc}
+	if i.family != nil {
+		for _, m := range i.family.all() {
+			procs = append(procs, m.proc) // images that were started are not of the first's group
+		}
 	}
-	return p.Pause(on)
+	for _, proc := range procs {
+		p, ok := proc.(Pauser)
+		if !ok {
+			return errors.New("this isolation cannot pause")
+		}
+		if err := p.Pause(on); err != nil && len(procs) == 1 {
+			return err
+		}
+	}
+	return nil
 }

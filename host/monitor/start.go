@@ -125,8 +125,13 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	if !c.Net.None {
 		bc.Names = names.New(guard, c.Hostname, nil)
 	}
-	if c.Forks > 1 {
-		l.family = newFamily(&c, bc, l.boot)
+	if c.hasFamily() {
+		execs, err := openExecs(&c, l.image)
+		if err != nil {
+			l.fail()
+			return nil, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		l.family = newFamily(&c, be, bc, &l, execs)
 		bc = l.family.first.config(l.control)
 		i.family = l.family
 	}
@@ -135,11 +140,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 		l.fail()
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
-	proc, err := be.Start(&Spec{
-		Name: c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
-		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
-		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Restore: restore, Options: c.Options, Timing: c.Timing,
-	})
+	proc, err := be.Start(c.spec(&l))
 	if err != nil {
 		l.fail()
 		return nil, fmt.Errorf("%s: isolation %s: %w", c.Name, isolation, err)
@@ -147,4 +148,16 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	c.Timing.Mark("launched")
 	i.run(ctx, &c, proc, &l)
 	return i, nil
+}
+
+// hasFamily says whether the pVM may get company.
+func (c *Config) hasFamily() bool { return c.Forks > 1 || len(c.Exec) > 0 }
+
+// spec is what a back-end gets to start what l has opened.
+func (c *Config) spec(l *launch) *Spec {
+	return &Spec{
+		Name: c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
+		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
+		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Restore: l.snapshot != nil, Options: c.Options, Timing: c.Timing,
+	}
 }

@@ -68,7 +68,7 @@ func noyauReceived(b, p, n uintptr) {
 	}
 	op := *(*uint16)(unsafe.Pointer(b + 4))
 	if n > 0 && *(*uint32)(unsafe.Pointer(b)) != 0 && // an answer
-		(op == abi.OpConnect || op == abi.OpUDP && *(*uint64)(unsafe.Pointer(b + 16)) == 0) {
+		(op == abi.OpConnect || op == abi.OpExecFile || op == abi.OpNameDial || op == abi.OpUDP && *(*uint64)(unsafe.Pointer(b + 16)) == 0) {
 		noyauNote(handle(0))
 	}
 }

@@ -1,0 +1,205 @@
+package broker
+
+import (
+	"context"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
+)
+
+// An Exec is a child that a guest has prepared: an image, by name, and what it starts with.
+type Exec struct {
+	Name      string // "": the member's own image
+	Args, Env []string
+	Dir       string
+	Path      string      // of the file that stands for it, as the guest has it
+	DeathSig  unix.Signal // 0: none
+	Files     map[uint32]ExecFile
+	text      int // bytes so far
+}
+
+// An ExecFile is a descriptor of a child's. FD is -1 for one that is null.
+type ExecFile struct {
+	FD  int // a stream socket; owned
+	Std int // standard stream of the parent that it is, -1: none
+}
+
+// Close closes what the child would have had.
+func (x *Exec) Close() {
+	for _, f := range x.Files {
+		if f.FD >= 0 {
+			unix.Close(f.FD)
+		}
+	}
+	x.Files = nil
+}
+
+// An Executor is a Family in which images may be started.
+type Executor interface {
+	// MayExec says whether an image of that name is granted: EACCES, or EAGAIN if the
+	// family is full.
+	MayExec(name string) error
+	// Exec starts a child of this member. It takes the files of x that it uses.
+	Exec(ctx context.Context, x *Exec) (pid uint32, err error)
+}
+
+// maxExecs bounds the children that one pVM may have under preparation, and so their
+// texts and descriptors.
+const maxExecs = 8
+
+func (r *request) executor() (Executor, error) {
+	if e, ok := r.b.c.Family.(Executor); ok {
+		return e, nil
+	}
+	return nil, unix.EACCES
+}
+
+func doExecNew(r *request) (reply, error) {
+	e, err := r.executor()
+	if err != nil {
+		return reply{}, err
+	}
+	name, err := r.paths(1)
+	if err != nil {
+		return reply{}, err
+	}
+	if err := e.MayExec(name[0]); err != nil {
+		return reply{}, err
+	}
+	b := r.b
+	if len(b.execs) >= maxExecs {
+		return reply{}, unix.EAGAIN
+	}
+	if b.execs == nil {
+		b.execs = make(map[uint64]*Exec)
+	}
+	b.lastExec++
+	b.execs[b.lastExec] = &Exec{Name: name[0], Files: make(map[uint32]ExecFile)}
+	return reply{a: b.lastExec}, nil
+}
+
+// prepared is the child that A names.
+func (r *request) prepared() (*Exec, error) {
+	if x := r.b.execs[r.msg.A]; x != nil {
+		return x, nil
+	}
+	return nil, unix.EBADF
+}
+
+func doExecText(r *request) (reply, error) {
+	x, err := r.prepared()
+	if err != nil {
+		return reply{}, err
+	}
+	for rest := r.payload; len(rest) > 0; {
+		s, more, ok := abi.TakeString(rest)
+		if !ok || strings.IndexByte(s, 0) >= 0 {
+			return reply{}, unix.EINVAL
+		}
+		rest = more
+		if x.text += len(s) + 9; x.text > abi.ExecTextMax {
+			return reply{}, unix.E2BIG
+		}
+		s = strings.Clone(s)
+		switch {
+		case r.msg.B == abi.ExecArgs:
+			x.Args = append(x.Args, s)
+		case r.msg.B == abi.ExecEnv:
+			x.Env = append(x.Env, s)
+		case r.msg.B == abi.ExecDir && x.Dir == "":
+			x.Dir = s
+		case r.msg.B == abi.ExecPath && x.Path == "":
+			x.Path = s
+		default:
+			return reply{}, unix.EINVAL
+		}
+	}
+	return reply{}, nil
+}
+
+func doExecFile(r *request) (reply, error) {
+	x, err := r.prepared()
+	if err != nil {
+		return reply{}, err
+	}
+	n, err := small(r.msg.B)
+	if _, taken := x.Files[n]; err != nil || taken || n >= 1<<16 || r.msg.D > 3 {
+		return reply{}, unix.EINVAL
+	}
+	if len(x.Files) >= abi.ExecFilesMax {
+		return reply{}, unix.EMFILE
+	}
+	f := ExecFile{FD: -1, Std: int(r.msg.D) - 1}
+	switch r.msg.C {
+	case abi.ExecNull:
+		x.Files[n] = f
+		return reply{}, nil
+	case abi.ExecSame:
+		if !isStream(r.fd) {
+			return reply{}, unix.EINVAL
+		}
+		f.FD, r.fd = r.fd, -1
+		x.Files[n] = f
+		return reply{}, nil
+	case abi.ExecPipe:
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return reply{}, err
+		}
+		f.FD = fds[0]
+		x.Files[n] = f
+		return give(fds[1]), nil
+	}
+	return reply{}, unix.EINVAL
+}
+
+// isStream says whether fd is a connected stream socket. So it is no control channel.
+func isStream(fd int) bool {
+	if fd < 0 {
+		return false
+	}
+	typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || typ != unix.SOCK_STREAM {
+		return false
+	}
+	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return err == nil && listens == 0
+}
+
+// doExecStart takes the child; waitExecStart starts it, which takes milliseconds.
+func doExecStart(r *request) (reply, error) {
+	x, err := r.prepared()
+	if err != nil {
+		return reply{}, err
+	}
+	if r.msg.B > 64 {
+		return reply{}, unix.EINVAL
+	}
+	delete(r.b.execs, r.msg.A)
+	x.DeathSig = unix.Signal(r.msg.B)
+	r.exec = x
+	return reply{}, errLater
+}
+
+func waitExecStart(r *request) (reply, error) {
+	e, err := r.executor()
+	if err != nil {
+		return reply{}, err
+	}
+	var pid uint32
+	err = r.slow(func() (err error) {
+		pid, err = e.Exec(r.ctx, r.exec)
+		return err
+	})
+	return reply{a: uint64(pid)}, err
+}
+
+func doExecDrop(r *request) (reply, error) {
+	if x := r.b.execs[r.msg.A]; x != nil {
+		delete(r.b.execs, r.msg.A)
+		x.Close()
+	}
+	return reply{}, errNoReply
+}

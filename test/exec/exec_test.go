@@ -1,0 +1,228 @@
+// Package exec tests os/exec in pVMs: programs that start themselves and helpers. The
+// same program runs natively and under each isolation.
+package exec
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"noyau.dev/host/build"
+	"noyau.dev/host/monitor"
+	_ "noyau.dev/host/vm"
+	"noyau.dev/host/volume"
+)
+
+var img = sync.OnceValues(func() (string, error) {
+	wd, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	r, err := build.Build(context.Background(), build.Options{Package: "./guest", Dir: wd, Stderr: os.Stderr})
+	return r.Path, err
+})
+
+// native builds the guest as an ordinary program, with "helper" beside it.
+var native = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "noyau-exec-")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "guest"), "./guest").CombinedOutput()
+	if err != nil {
+		os.Stderr.Write(out)
+		return "", err
+	}
+	return dir, os.Link(filepath.Join(dir, "guest"), filepath.Join(dir, "helper"))
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := native(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// result is what is seen of a run.
+type result struct {
+	out  string
+	code int
+}
+
+func runNative(t *testing.T, input string, args ...string) result {
+	dir, err := native()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(filepath.Join(dir, "guest"), args...)
+	var out bytes.Buffer
+	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(input), &out, os.Stderr
+	c.Env = append(os.Environ(), "PATH="+dir, "TMPDIR="+t.TempDir())
+	c.Run()
+	return result{out.String(), c.ProcessState.ExitCode()}
+}
+
+// config is how the guest is run.
+func config(t *testing.T, isolation, input string, args ...string) monitor.Config {
+	path, err := img()
+	if err != nil {
+		t.Skip("no image can be built here: ", err)
+	}
+	return monitor.Config{
+		Image: path, Args: args, Isolation: isolation, Stdin: strings.NewReader(input), Stderr: os.Stderr,
+		Env:  []string{"PATH=/usr/bin:/bin"},
+		Exec: []monitor.Exec{{Name: monitor.ExecSelf}, {Name: "helper", Image: path}},
+	}
+}
+
+func run(t *testing.T, c monitor.Config) result {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var out bytes.Buffer
+	c.Stdout = &out
+	i, err := monitor.Start(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := i.Wait()
+	if ctx.Err() != nil {
+		t.Error("it hung")
+	}
+	return result{out.String(), e.Code}
+}
+
+// isolations runs f under each that can be used here.
+func isolations(t *testing.T, f func(t *testing.T, isolation string)) {
+	for _, name := range []string{"process", "vm"} {
+		t.Run(name, func(t *testing.T) {
+			if err := monitor.Available(name); err != nil {
+				t.Skip(err)
+			}
+			f(t, name)
+		})
+	}
+}
+
+func TestExec(t *testing.T) {
+	for _, c := range []struct{ name, input string }{
+		{"run", ""}, {"helper", ""}, {"pipes", ""}, {"files", ""}, {"signals", ""}, {"extra", ""}, {"deaf", ""},
+		{"nested", ""}, {"refused", ""}, {"large", ""}, {"parallel", ""}, {"wait", ""}, {"inherit", "some input\n"},
+		{"orphan", ""}, {"deathsig", ""}, {"closed", ""}, {"streams", "more\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := runNative(t, c.input, c.name)
+			if want.code != 0 {
+				t.Fatalf("natively: %+v", want)
+			}
+			isolations(t, func(t *testing.T, isolation string) {
+				if got := run(t, config(t, isolation, c.input, c.name)); got != want {
+					t.Errorf("%+v, natively %+v", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestVolume(t *testing.T) {
+	isolations(t, func(t *testing.T, isolation string) {
+		c := config(t, isolation, "", "files", "/data")
+		c.Volumes = []monitor.Volume{volume.Spec{Host: t.TempDir(), Guest: "/data"}}
+		if got := run(t, c); got != (result{"done\n", 0}) {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestBomb: the family's bound holds, and what is beneath it works again.
+func TestBomb(t *testing.T) {
+	isolations(t, func(t *testing.T, isolation string) {
+		c := config(t, isolation, "", "bomb")
+		c.Forks = -1
+		want := "63\ndone\n"
+		if isolation == "vm" {
+			want = "63\ndone\n"
+		}
+		if got := run(t, c); got != (result{want, 0}) {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestKill: a family that is killed leaves nobody.
+func TestKill(t *testing.T) {
+	isolations(t, func(t *testing.T, isolation string) {
+		c := config(t, isolation, "", "streams")
+		in, out, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		defer out.Close()
+		var said bytes.Buffer
+		c.Stdin, c.Stdout = in, &said
+		i, err := monitor.Start(context.Background(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for { // until the first has gone
+			m := i.Members()
+			if len(m) == 1 && m[0].PID != 1 {
+				break
+			}
+			select {
+			case <-i.Done():
+				t.Fatal("the child has ended too")
+			default:
+				time.Sleep(time.Millisecond)
+			}
+		}
+		i.Kill()
+		if e := i.Wait(); e.Code != 0 {
+			t.Errorf("%+v", e)
+		}
+		if len(i.Members()) != 0 {
+			t.Error(i.Members())
+		}
+	})
+}
+
+// TestLeak starts many and looks at the monitor.
+func TestLeak(t *testing.T) {
+	isolations(t, func(t *testing.T, isolation string) {
+		count := func() int {
+			list, err := os.ReadDir("/proc/self/fd")
+			if err != nil {
+				t.Skip(err)
+			}
+			return len(list)
+		}
+		run(t, config(t, isolation, "", "many", "2"))
+		before := count()
+		if got := run(t, config(t, isolation, "", "many", "50")); got != (result{"done\n", 0}) {
+			t.Errorf("%+v", got)
+		}
+		if after := count(); after > before+2 {
+			t.Errorf("%d descriptors, before %d", after, before)
+		}
+	})
+}
+
+// TestNotGranted: without the permission there is nothing to start.
+func TestNotGranted(t *testing.T) {
+	isolations(t, func(t *testing.T, isolation string) {
+		c := config(t, isolation, "", "run")
+		c.Exec = nil
+		var errs bytes.Buffer
+		c.Stderr = &errs
+		if got := run(t, c); got.code == 0 || !strings.Contains(errs.String(), "no such file") && !strings.Contains(errs.String(), "permission denied") {
+			t.Errorf("%+v: %s", got, errs.String())
+		}
+	})
+}
