@@ -70,7 +70,23 @@ const (
 	RegionMax = 1 << 38
 
 	PageSize = 4096
+
+	// HeapArena is what the Go heap grows by.
+	HeapArena = 4 << 20
 )
+
+// RegionSize is how much of the region an image asks for at its start if its heap may take
+// memory bytes (BootHeader.Memory; 0: no limit), and how much of that is for the heap, in
+// bytes. The rest is metadata: the page allocator's summaries and the arena index are
+// reserved for the whole address space (some 8 MB, hardly touched), other things
+// grow with the heap.
+func RegionSize(memory uint64) (size, heap uint64) {
+	if memory == 0 {
+		return RegionMax, RegionMax / 2
+	}
+	heap = (memory + HeapArena - 1) &^ (HeapArena - 1)
+	return (heap + heap/4 + 64<<20) &^ (HeapArena - 1), heap
+}
 
 // Network as the pVM sees it. The addresses are those that QEMU's user network
 // uses, which many know. They exist only inside: the host never sees them.

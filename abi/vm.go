@@ -36,6 +36,8 @@ const (
 //	wall ns      = WallBase + (d*TSCMul)>>32     (since the Unix epoch)
 //
 // There is no call for the time.
+//
+// The memory region of RegionSize bytes is there from the start: VMInfoRegion says so.
 const (
 	VMInfoMagicAt   = 0x00
 	VMInfoHypercall = 0x08 // address of the hypercall page
@@ -44,6 +46,7 @@ const (
 	VMInfoTSCMul    = 0x20 // nanoseconds per TSC tick, times 2^32
 	VMInfoMonoBase  = 0x28
 	VMInfoWallBase  = 0x30
+	VMInfoRegion    = 0x48 // bytes that are mapped at RegionBase
 )
 
 // Where things lie in the guest's address space. Guests learn these addresses

@@ -55,15 +55,14 @@ func (m *Memory) InitRegion(limit uint64) error {
 	return nil
 }
 
-// WarmRegion does in advance what the first MapRegion will ask for if it asks for
-// the whole region.
-func (m *Memory) WarmRegion() error {
-	size := uint64(len(m.region.mem))
-	m.warm(0, size)
-	if err := m.slotFor(0); err != nil {
-		return err
+// OpenRegion makes the first n bytes of the region the guest's before it asks for them,
+// with memory for the pages that a runtime touches first.
+func (m *Memory) OpenRegion(n uint64) error {
+	if e := m.Grant(n); e != 0 {
+		return fmt.Errorf("vm: a memory region of %d bytes: %w", n, e)
 	}
-	return m.slotFor((size - 1) / slotSize)
+	m.warm(0, n)
+	return nil
 }
 
 // warm gives the pages that a runtime touches first in the n bytes at offset o

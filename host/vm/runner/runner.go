@@ -28,10 +28,11 @@ type Config struct {
 	Handles   int   // descriptors below this number are the guest's
 	SpinMax   int64 // longest busy wait in CallPoll, ns
 
-	// Of a shell: the image, if it is mapped already, and whether the region is
-	// made, for a guest without a limit of memory.
+	// What was done before New: the image is mapped, the region is there for a
+	// guest with this limit of memory.
 	loaded *program
-	warm   bool
+	opened bool
+	memory uint64
 }
 
 // Counts are what happened since the start.
@@ -89,9 +90,9 @@ type End struct {
 func New(m *machine.Machine, cfg *Config) (*Runner, error) {
 	r := &Runner{m: m, sys: raw, block: blocking, handles: newHandles(cfg.Handles), spinMax: cfg.SpinMax}
 	r.sig.xsave = new(kvm.XSave)
-	var b [abi.BootSize]byte
-	if n, err := unix.Pread(abi.HandleBoot, b[:], 0); err != nil || n != len(b) || !r.boot.Take(b[:]) {
-		return nil, fmt.Errorf("vm: descriptor %d is no boot block of ABI version %d (%d bytes, %v)", abi.HandleBoot, abi.Version, n, err)
+	var err error
+	if r.boot, err = readBoot(); err != nil {
+		return nil, err
 	}
 	r.tick = int64(r.boot.TickUS) * 1000
 	if r.tick == 0 {
@@ -102,6 +103,30 @@ func New(m *machine.Machine, cfg *Config) (*Runner, error) {
 	}
 	r.startForks()
 	return r, nil
+}
+
+// readBoot reads the header of the boot block.
+func readBoot() (h abi.BootHeader, err error) {
+	var b [abi.BootSize]byte
+	if n, err := unix.Pread(abi.HandleBoot, b[:], 0); err != nil || n != len(b) || !h.Take(b[:]) {
+		return h, fmt.Errorf("vm: descriptor %d is no boot block of ABI version %d (%d bytes, %v)", abi.HandleBoot, abi.Version, n, err)
+	}
+	return h, nil
+}
+
+// open makes the region. A snapshot says itself how much of it a guest has.
+func (cfg *Config) open(m *machine.Machine, boot *abi.BootHeader) error {
+	size, _ := abi.RegionSize(boot.Memory)
+	if err := m.InitRegion(size); err != nil {
+		return err
+	}
+	cfg.opened, cfg.memory = true, boot.Memory
+	if boot.Restore != 0 {
+		return nil
+	}
+	size = min(size, abi.RegionMax)
+	put64(m.Info()[abi.VMInfoRegion:], size)
+	return m.OpenRegion(size)
 }
 
 // loadImage maps the image behind a descriptor.
@@ -131,12 +156,13 @@ func (r *Runner) load(cfg *Config) error {
 		}
 	}
 	unix.Close(cfg.Image)
-	if !cfg.warm {
-		if err := r.m.InitRegion(regionSize(r.boot.Memory)); err != nil {
+	if !cfg.opened {
+		if err := cfg.open(r.m, &r.boot); err != nil {
 			return err
 		}
-	} else if regionSize(r.boot.Memory) != 0 {
-		return fmt.Errorf("vm: a shell runs images without a limit of memory; this one has %d bytes", r.boot.Memory)
+	}
+	if cfg.memory != r.boot.Memory {
+		return fmt.Errorf("vm: a shell runs images with a limit of %d bytes of memory; this one has %d", cfg.memory, r.boot.Memory)
 	}
 	info := r.m.Info()
 	put64(info[abi.VMInfoMagicAt:], abi.VMInfoMagic)
@@ -255,14 +281,4 @@ func (r *Runner) interrupt() {
 	if r.sig.deliver(r.m, &siginfo{sig: int32(unix.SIGPROF), code: siKernel}) == "" {
 		r.Counts.Ticks++
 	}
-}
-
-// regionSize is how much the runtime asks for if the heap may take limit bytes:
-// metadata lies beside the heap. The limit itself is enforced by the runtime's
-// allocator and by the control group of this process.
-func regionSize(limit uint64) uint64 {
-	if limit == 0 || limit > abi.RegionMax/2 {
-		return 0
-	}
-	return limit + limit/4 + 128<<20
 }

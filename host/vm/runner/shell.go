@@ -110,11 +110,7 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 	if err := m.VM.Raise(raised); err != nil {
 		return err
 	}
-	cfg.warm = true
-	if err := m.InitRegion(regionSize(0)); err != nil {
-		return err
-	}
-	if err := m.WarmRegion(); err != nil {
+	if err := cfg.open(m, &abi.BootHeader{}); err != nil {
 		return err
 	}
 	b := make([]byte, maxOrder)

@@ -49,7 +49,7 @@ var faults = []faultCase{
 	{"supervisor jump", unix.SIGSEGV, 1, 0xffff800000002000, "unmapped", func(a *Asm) { a.Mov(RBX, 0xffff800000002000).JmpR(RBX) }},
 	{"below the stack", unix.SIGSEGV, 1, abi.VMStackBase - 8, "unmapped", func(a *Asm) { a.Mov(RBX, abi.VMStackBase-8).Store(RBX, 0, RAX) }},
 	{"stack overflow", unix.SIGSEGV, 1, abi.VMStackBase - 8, "unmapped", func(a *Asm) { a.Label("deep").Call("deep") }},
-	{"region before CallMap", unix.SIGSEGV, 1, abi.RegionBase, "unmapped", func(a *Asm) { a.Mov(RBX, abi.RegionBase).Load(RAX, RBX, 0) }},
+	{"beyond the region", unix.SIGSEGV, 1, abi.RegionBase + 1<<30, "unmapped", func(a *Asm) { a.Mov(RBX, abi.RegionBase+1<<30).Load(RAX, RBX, 0) }},
 	{"gap of the image", unix.SIGSEGV, 1, 0x480000, "unmapped", func(a *Asm) { a.Mov(RBX, 0x480000).Load(RAX, RBX, 0) }},
 	{"divide by zero", unix.SIGFPE, 1, anyAddr, "divide error", func(a *Asm) { a.Mov(RCX, 0).Mov(RDX, 0).Mov(RAX, 1).Raw(0x48, 0xf7, 0xf1) }},
 	{"ud2", unix.SIGILL, 2, anyAddr, "invalid instruction", func(a *Asm) { a.Raw(0x0f, 0x0b) }},

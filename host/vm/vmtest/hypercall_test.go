@@ -23,6 +23,7 @@ const (
 	badPtr    = 0xdead0000
 	superPtr  = 0xffff800000000000
 	regionPtr = abi.RegionBase
+	beyondPtr = abi.RegionBase + 1<<30
 	textPtr   = Text + 0x1000
 	lastPtr   = ^uint64(0) - 3
 	dataEnd   = Data + DataSize
@@ -78,7 +79,7 @@ func TestForgedPointers(t *testing.T) {
 		{"map a file", abi.CallMap, []uint64{regionPtr, 4096, 1, 0x11, 4, 0}, errno(unix.ENODEV)},
 		{"send to an address", abi.CallSend, []uint64{1, Data, 8, 0, Data, 16}, errno(unix.EACCES)},
 	}
-	for _, p := range []uint64{0, badPtr, superPtr, regionPtr, lastPtr, 1 << 62} {
+	for _, p := range []uint64{0, badPtr, superPtr, beyondPtr, lastPtr, 1 << 62} {
 		cases = append(cases,
 			callCase{fmt.Sprintf("send from %#x", p), abi.CallSend, []uint64{1, p, 8, 0, 0, 0}, efault},
 			callCase{fmt.Sprintf("recv to %#x", p), abi.CallRecv, []uint64{0, p, 8, 0, 0, 0}, efault},

@@ -89,7 +89,7 @@ func TestNestedFault(t *testing.T) {
 
 // TestBadSignalStack: faults whose handler cannot be entered end the VM.
 func TestBadSignalStack(t *testing.T) {
-	for _, sp := range []uint64{0, 0x1000, Text, superPtr, ^uint64(0) - 100000, abi.VMHypercallPage, abi.VMInfoPage, abi.RegionBase} {
+	for _, sp := range []uint64{0, 0x1000, Text, superPtr, ^uint64(0) - 100000, abi.VMHypercallPage, abi.VMInfoPage, beyondPtr} {
 		a := NewAsm().Handle(uint64(unix.SIGSEGV), "handler").SignalStack(sp, 16384)
 		a.Mov(RBX, 0).Load(RAX, RBX, 0).Exit(1).Label("handler").Exit(2).Restorer()
 		r := run(t, a, nil, Options{})

@@ -5,7 +5,10 @@ package runtime
 // else (metadata, the library OS's pages) from its end downwards. What is
 // not touched costs nothing; what is released goes back to the host.
 
-import "unsafe"
+import (
+	"internal/noyau/abi"
+	"unsafe"
+)
 
 const (
 	_EACCES = 13
@@ -32,18 +35,12 @@ var noyauMem struct {
 // noyauMemInit maps the region. memory is the limit of the Go heap in bytes, 0
 // for none. It runs before anything is allocated.
 func noyauMemInit(memory uint64) {
-	size := uint64(noyauRegionMax)
-	limit := size / 2
-	if memory != 0 {
-		limit = (memory + heapArenaBytes - 1) &^ (heapArenaBytes - 1)
-		// Metadata: the page allocator's summaries and the arena index are
-		// reserved for the whole address space (some 8 MB, hardly touched),
-		// the rest grows with the heap.
-		size = (limit + limit/4 + 64<<20) &^ (heapArenaBytes - 1)
-	}
-	r := noyauHostcall(_noyau_mmap, noyauRegionBase, uintptr(size), noyauMapRW, noyauMapFlags, ^uintptr(0), 0)
-	if r != noyauRegionBase {
-		noyauFatal("runtime: the host gave no memory region\n")
+	size, limit := abi.RegionSize(memory)
+	if info := noyauInfo; info == 0 || *(*uint64)(unsafe.Pointer(info + abi.VMInfoRegion)) < size {
+		r := noyauHostcall(_noyau_mmap, noyauRegionBase, uintptr(size), noyauMapRW, noyauMapFlags, ^uintptr(0), 0)
+		if r != noyauRegionBase {
+			noyauFatal("runtime: the host gave no memory region\n")
+		}
 	}
 	noyauMem.heap = noyauRegionBase
 	noyauMem.size = uintptr(size)
