@@ -107,6 +107,7 @@ func read(f *os.File, path string) (*Image, error) {
 	if !st.Mode().IsRegular() {
 		return nil, &NotImageError{path, "it is a " + kind(st.Mode()) + ", not a file"}
 	}
+	readLarge(int(f.Fd()), st.Size())
 	facts, err := readELF(f, st.Size())
 	if err != nil {
 		return nil, &NotImageError{path, err.Error()}
