@@ -28,7 +28,7 @@ const (
 // RunRequests are those that are made while a guest runs.
 const RequestType = 0xAE00
 
-var RunRequests = []uint32{reqRun, reqGetSregs, reqGetXSave, reqSetXSave, reqSetMemory}
+var RunRequests = []uint32{reqRun, reqGetSregs, reqGetXSave, reqSetXSave, reqSetMemory, reqGetMSRs}
 
 // RemakeRequests are those that Remake makes besides.
 var RemakeRequests = []uint32{reqCreateVM, reqCreateVCPU, reqSetCPUID, reqSetXCRs, reqSetMSRs, reqGetMSRs, reqSetAttr}

@@ -21,16 +21,42 @@ type sample struct {
 // clock keeps the info page's clock in step with the host's. The guest
 // extrapolates from it by TSC, without an exit; the runner writes a new base
 // whenever it is in control and the last one is older than clockAge.
+//
+// While the host is suspended, CLOCK_MONOTONIC stands still, and the TSC may go on,
+// or start again from 0. A guest does not run before its runner does then: the freeze
+// interrupts KVM_RUN. So before the guest runs again, refresh finds that the two do
+// not agree any more, and what the guest would have made of the TSC, it has not seen.
 type clock struct {
+	host       clocks
 	page       []byte
 	first, cur sample // where the slope is measured from; what the page has
 	mul        uint64 // ns per tick × 2^32, as in the page
 	rate       uint64 // the same, as measured
 	offset     uint64 // of the guest's TSC from the host's, in ticks
 	base       int64  // the page's MonoBase
+	looked     uint64 // the latest TSC read
+	compared   uint64 // TSC when refresh last compared it with the clock
+	paused     bool   // the guest has not run since it saw seen
+	seen       int64
 }
 
-const clockAge = 1e9 // ns
+// clocks are the host's; tests have others.
+type clocks struct {
+	tsc    func() uint64
+	mono   func() int64
+	take   func() sample
+	offset func() (uint64, error) // see tscOffset
+}
+
+func hostClocks(m *machine.Machine) clocks {
+	return clocks{rdtsc, func() int64 { return gettime(unix.CLOCK_MONOTONIC) }, take, func() (uint64, error) { return tscOffset(m) }}
+}
+
+const (
+	clockAge  = 1e9 // ns
+	clockLook = 1e6 // ns of TSC between two comparisons of TSC and clock
+	clockJump = 5e6 // ns by which they differ only if one has jumped
+)
 
 func gettime(id int32) int64 {
 	var t unix.Timespec
@@ -54,35 +80,43 @@ func take() (s sample) {
 }
 
 // start writes the first base. kHz is the frequency of the TSC as KVM has it, 0: it does
-// not say. offset is that of the guest's TSC from the host's.
-func (c *clock) start(page []byte, kHz, offset uint64) {
-	c.page, c.offset = page, offset
-	c.first = take()
+// not say. equal says that the guest's TSC is the host's.
+func (c *clock) start(host clocks, page []byte, kHz uint64, equal bool) (err error) {
+	c.host, c.page = host, page
+	if !equal {
+		if c.offset, err = host.offset(); err != nil {
+			return err
+		}
+	}
+	c.first = host.take()
 	if kHz != 0 {
 		c.rate = 1e6 << 32 / kHz
 	} else {
 		nanosleep(1e6)
-		if s := take(); s.tsc > c.first.tsc {
+		if s := host.take(); s.tsc > c.first.tsc {
 			c.rate = uint64(s.mono-c.first.mono) << 32 / (s.tsc - c.first.tsc)
 		}
 	}
-	c.cur = c.first
+	c.cur, c.looked = c.first, c.first.tsc
 	c.mul, c.base = c.rate, c.cur.mono
 	c.write()
+	return nil
 }
 
-// tscOffset is how far the guest's TSC is ahead of the host's, modulo 2^64.
+// tscOffset is how far the guest's TSC is ahead of the host's, modulo 2^64. If the two
+// were made equal, what is less than the time of a measurement is nothing.
 func tscOffset(m *machine.Machine) (uint64, error) {
-	if m.TSCEqual {
-		return 0, nil
-	}
 	before := rdtsc()
 	guest, err := m.TSC()
 	if err != nil {
 		return 0, err
 	}
 	after := rdtsc()
-	return guest - (before + (after-before)/2), nil
+	offset := guest - (before + (after-before)/2)
+	if near := after - before; m.TSCEqual && offset+near <= 2*near {
+		return 0, nil
+	}
+	return offset, nil
 }
 
 // extrapolate is the guest's computation.
@@ -91,30 +125,72 @@ func (c *clock) extrapolate(tsc uint64) int64 {
 	return c.base + int64(hi<<32|lo>>32)
 }
 
-// refresh writes a new base if the last one is old. It never lets the guest's
-// monotonic clock go backward: a guest that is ahead is slowed down until the
-// host has caught up.
+// pause notes that the guest does not run until the next refresh.
+func (c *clock) pause() {
+	c.looked = c.host.tsc()
+	c.paused, c.seen = true, c.extrapolate(c.looked)
+}
+
+// moved is called in a forked runner, whose guest has another virtual processor.
+func (c *clock) moved() error {
+	offset, err := c.host.offset()
+	if err == nil && offset != c.offset {
+		c.offset = offset
+		c.write()
+	}
+	return err
+}
+
+// ns is how long ticks take.
+func ns(ticks, rate uint64) int64 {
+	hi, lo := bits.Mul64(ticks, rate)
+	return int64(hi<<32 | lo>>32)
+}
+
+// refresh writes a new base if the last one is old, or if clock and TSC do not agree
+// any more. It never lets the guest's monotonic clock go backward: a guest that is
+// ahead is slowed down until the host has caught up. It is called before the guest runs.
 func (c *clock) refresh() {
-	t := rdtsc()
-	if d := t - c.cur.tsc; int64(d) >= 0 {
-		if hi, lo := bits.Mul64(d, c.rate); hi<<32|lo>>32 < clockAge {
+	paused := c.paused
+	c.paused = false
+	t := c.host.tsc()
+	reset := int64(t-c.looked) < 0
+	soon := !reset && ns(t-c.compared, c.rate) < clockLook
+	if c.looked = t; soon {
+		return
+	}
+	c.compared = t
+	if !reset {
+		// The TSC was read first, so the difference is at least what lies between.
+		now := c.host.mono()
+		ahead := c.extrapolate(t) - now
+		if ahead < clockJump && ahead > -clockJump && now-c.cur.mono < clockAge {
 			return
 		}
 	}
-	s := take()
-	guest := s.mono
-	if s.tsc > c.cur.tsc {
-		guest = c.extrapolate(s.tsc)
-	} else {
-		c.first = s // the TSC was reset, as a suspend does
-		guest = max(s.mono, c.base)
+	s := c.host.take()
+	passed := s.mono - c.cur.mono
+	// What the guest can have seen of the time: it ran while CLOCK_MONOTONIC did, and its
+	// rate is right to a sixtieth; a small jump may not have been noticed.
+	guest := c.base + passed + passed>>6 + clockJump
+	if !reset {
+		guest = min(guest, c.extrapolate(s.tsc))
 	}
-	if d, ns := s.tsc-c.first.tsc, s.mono-c.first.mono; d > 0 && ns > clockAge/2 {
-		hi, lo := uint64(ns)>>32, uint64(ns)<<32
+	if paused {
+		guest = min(guest, c.seen)
+	}
+	if jump := ns(s.tsc-c.cur.tsc, c.rate) - passed; reset || jump > clockJump || jump < -clockJump {
+		c.first = s
+		if offset, err := c.host.offset(); err == nil {
+			c.offset = offset // KVM makes up for a reset
+		}
+	}
+	if d, passed := s.tsc-c.first.tsc, s.mono-c.first.mono; d > 0 && passed > clockAge/2 {
+		hi, lo := uint64(passed)>>32, uint64(passed)<<32
 		if hi < d {
 			c.rate, _ = bits.Div64(hi, lo, d)
 		}
-		if ns > 60*clockAge {
+		if passed > 60*clockAge {
 			c.first = s
 		}
 	}

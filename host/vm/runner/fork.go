@@ -130,13 +130,9 @@ func (r *Runner) child(boot, own []byte) {
 	if failed, e := r.m.Reborn(); e != 0 {
 		r.must(failed, fail(e))
 	}
-	if !r.m.TSCEqual { // its guest's time stamp counter is another
-		offset, err := tscOffset(r.m)
-		if err != nil {
-			r.must("read its time stamp counter", fail(unix.EIO))
-		}
-		r.clock.offset = offset
-		r.clock.write()
+	// Its guest's time stamp counter is another.
+	if !r.m.TSCEqual && r.clock.moved() != nil {
+		r.must("read its time stamp counter", fail(unix.EIO))
 	}
 	n := r.sys(unix.SYS_PREAD64, abi.HandleBoot, ptrOf(&f.boot), abi.BootSize, 0, 0, 0)
 	if n != abi.BootSize || !r.boot.Take(f.boot[:]) {

@@ -44,6 +44,7 @@ func (r *Runner) poll(c *call) uint64 {
 		}
 	}
 	r.Counts.Sleeps++
+	r.clock.pause()
 	v = r.sleep(b, begin, wait)
 	for r.ring.blocked && v == 0 && (wait < 0 || gettime(unix.CLOCK_MONOTONIC) < begin+wait) {
 		r.ring.flush()

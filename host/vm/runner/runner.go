@@ -170,11 +170,9 @@ func (r *Runner) load(cfg *Config) error {
 	put64(info[abi.VMInfoRing:], abi.VMRing)
 	r.ring.start(r)
 	put64(info[abi.VMInfoSignals:], abi.VMSignals)
-	offset, err := tscOffset(r.m)
-	if err != nil {
+	if err := r.clock.start(hostClocks(r.m), info, r.m.VM.TSCKHz(), r.m.TSCEqual); err != nil {
 		return err
 	}
-	r.clock.start(info, r.m.VM.TSCKHz(), offset)
 	if r.boot.Restore != 0 {
 		return r.restore(cfg)
 	}
