@@ -31,4 +31,4 @@ const RequestType = 0xAE00
 var RunRequests = []uint32{reqRun, reqGetSregs, reqGetXSave, reqSetXSave, reqSetMemory, reqGetMSRs}
 
 // RemakeRequests are those that Remake makes besides.
-var RemakeRequests = []uint32{reqCreateVM, reqCreateVCPU, reqSetCPUID, reqSetXCRs, reqSetMSRs, reqGetMSRs, reqSetAttr}
+var RemakeRequests = []uint32{reqCreateVM, reqCreateVCPU, reqSetCPUID, reqSetXCRs, reqSetMSRs, reqSetAttr}
