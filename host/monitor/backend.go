@@ -26,6 +26,7 @@ type Spec struct {
 	NetOut  bool // datagrams may be sent to any address without asking
 	Fork    bool
 	Restore bool // one of Handles is a snapshot
+	Above   int  // all handles that the snapshot speaks of are below this number
 	Options map[string]string
 	Timing  *Timing // nil: nobody asks
 }

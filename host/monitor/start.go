@@ -155,8 +155,13 @@ func (c *Config) hasFamily() bool { return c.Forks > 1 || len(c.Exec) > 0 }
 
 // spec is what a back-end gets to start what l has opened.
 func (c *Config) spec(l *launch) *Spec {
+	above := 0
+	if l.snapshot != nil {
+		above = int(l.snapshot.Header.Handles)
+	}
 	return &Spec{
-		Name: c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
+		Above: above,
+		Name:  c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
 		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
 		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Restore: l.snapshot != nil, Options: c.Options, Timing: c.Timing,
 	}

@@ -17,8 +17,9 @@ import (
 // they share its pages.
 type File struct {
 	Meta
-	name string
-	data *os.File // what the guest wrote, as it wrote it
+	Header abi.SnapHeader
+	name   string
+	data   *os.File // what the guest wrote, as it wrote it
 }
 
 // ErrBad is what errors are that are the file's fault: it is no snapshot, damaged, of another
@@ -175,5 +176,6 @@ func (s *File) checkContent() error {
 	case h.Size != uint64(s.Size):
 		return fmt.Errorf("it is of %d bytes and says %d", s.Size, h.Size)
 	}
+	s.Header = h
 	return nil
 }

@@ -23,6 +23,10 @@ func (r *Runner) restore(cfg *Config) error {
 	if err != nil {
 		return err
 	}
+	for fd := dead + 1; fd < cfg.Handles; fd++ { // kept numbers free
+		unix.Close(fd)
+		r.handles.remove(uint64(fd))
+	}
 	if err := r.bury(h, file, dead); err != nil {
 		return err
 	}
@@ -80,6 +84,9 @@ func (r *Runner) bury(h *abi.SnapHeader, file, dead int) error {
 			n := w*8 + bits.TrailingZeros64(v)
 			if n < abi.HandleFirst || n >= int(h.Handles) {
 				return fmt.Errorf("vm: the snapshot is damaged: %d is no handle of it", n)
+			}
+			if _, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err == nil && !r.handles.has(uint64(n)) {
+				return fmt.Errorf("vm: handle %d of the snapshot has a number that the runner needs; restore it under isolation=process", n)
 			}
 			if err := unix.Dup3(above, n, unix.O_CLOEXEC); err != nil {
 				return fmt.Errorf("vm: handle %d: %w", n, err)
