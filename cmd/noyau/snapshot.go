@@ -16,8 +16,8 @@ func newSnapshot() *cobra.Command {
 		Use:   "snapshot [flags] PVM",
 		Short: "Write a running pVM to a file",
 		Long: `Snapshot writes a pVM as it is now to a file, and lets it go on. Restore makes pVMs
-of the file. The pVM must have been started with --fork N, or use package pvm. A file
-holds one pVM: with forks it is refused, or made of the first alone (--alone).`,
+of the file. A file holds one pVM: with forks it is refused, or made of the first alone
+(--alone).`,
 		Example:           "  noyau snapshot web -o web.snap\n  noyau restore -d -p 8081:80 web.snap",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: pvmNames((*state.Entry).Alive),

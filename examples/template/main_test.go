@@ -91,7 +91,7 @@ func TestTour(t *testing.T) {
 		}
 	})
 	publish := []string{"-p", "127.0.0.1:0:8080"}
-	noyau(append(append(append([]string{"run", "-d", "--name", "spell", "--fork", "2"}, publish...), flags...), ".")...)
+	noyau(append(append(append([]string{"run", "-d", "--name", "spell"}, publish...), flags...), ".")...)
 	word, right := misspelled()
 	first := wait(t, port(noyau("ps", "--format", "{{.Ports}}")), word)
 

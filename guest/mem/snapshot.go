@@ -64,10 +64,15 @@ func thaw() {
 			m.key = m.desc.File.(kernel.Mapper).MapKey() // it may be another file, with the same content
 		}
 	}
+	update()
 }
 
 // remap has the host map m again. mu is held.
 func (m *mapping) remap() {
-	h, ok := m.desc.File.(kernel.Mapper).MapHandle()
+	f := m.desc.File.(kernel.Mapper)
+	h, ok := f.MapHandle()
 	m.host = ok && host.Map(m.start, m.end-m.start, m.prot&linux.PROT_WRITE != 0, h, m.off) == 0
+	if !m.host && m.shared { // another isolation: it is a copy from now on
+		m.key = f.MapKey()
+	}
 }

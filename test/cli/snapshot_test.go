@@ -18,7 +18,7 @@ func frozen(t *testing.T, u *user, flags ...string) (file, dir string) {
 		t.Fatal(err)
 	}
 	port := freePort(t)
-	u.ok(append(append([]string{"run", "-d", "--name", "web", "--fork", "2", "-p", "127.0.0.1:" + port + ":8080", "-v", dir + ":/data"}, flags...), probe, "lines-of", "/data/lines")...)
+	u.ok(append(append([]string{"run", "-d", "--name", "web", "-p", "127.0.0.1:" + port + ":8080", "-v", dir + ":/data"}, flags...), probe, "lines-of", "/data/lines")...)
 	eventually(t, "the server answers", func() bool { return get("http://127.0.0.1:"+port+"/") == "one" })
 	file = filepath.Join(t.TempDir(), "web.snap")
 	if out := u.ok("snapshot", "web", "-o", file, "--compress"); out != file+"\n" {
@@ -163,8 +163,6 @@ next:
 // TestSnapshotRefused: what cannot be a snapshot says so.
 func TestSnapshotRefused(t *testing.T) {
 	u := newUser(t)
-	u.ok("run", "-d", "--name", "plain", probe, "sleep")
-	u.fails(1, []string{"snapshot", "plain"}, "--fork")
 	u.fails(1, []string{"snapshot", "nobody"}, "no such pVM")
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "bad")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"noyau.dev/host/vm"
@@ -21,32 +22,30 @@ func isolation() string {
 }
 
 func TestMain(m *testing.M) {
-	dir := ""
 	if isolation() != "process" {
-		var err error
-		if dir, err = runner(); err != nil {
+		if err := runner(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 	}
 	code := m.Run()
-	if dir != "" {
-		os.RemoveAll(dir)
+	if vm.RunnerPath != "" {
+		os.RemoveAll(filepath.Dir(vm.RunnerPath))
 	}
 	os.Exit(code)
 }
 
 // runner builds the static program that runs virtual machines.
-func runner() (dir string, err error) {
-	if dir, err = os.MkdirTemp("", "noyau-fork-"); err != nil {
-		return "", err
+var runner = sync.OnceValue(func() error {
+	dir, err := os.MkdirTemp("", "noyau-fork-")
+	if err != nil {
+		return err
 	}
 	vm.RunnerPath = filepath.Join(dir, vm.RunnerName)
 	cmd := exec.Command("go", "build", "-o", vm.RunnerPath, "noyau.dev/host/vm/noyau-vm")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		os.RemoveAll(dir)
-		return "", fmt.Errorf("the runner: %w: %s", err, out)
+		return fmt.Errorf("the runner: %w: %s", err, out)
 	}
-	return dir, nil
-}
+	return nil
+})
