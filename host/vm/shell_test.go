@@ -93,6 +93,29 @@ func TestShells(t *testing.T) {
 	once(t, img, "vm", "nobody")
 }
 
+// TestExits: a guest reaches main and ends with a handful of exits: its boot block, a
+// look at the control channel, its output, its end.
+func TestExits(t *testing.T) {
+	var out, said bytes.Buffer
+	c := monitor.Config{Image: image(t, "hello"), Isolation: "vm", Options: map[string]string{"stats": "1"}, Stdout: &out, Stderr: &said}
+	inst, err := monitor.Start(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := inst.Wait(); e.Code != 0 || out.Len() == 0 {
+		t.Fatalf("exit code %d %s, output %q", e.Code, e.Reason, out.String())
+	}
+	var exits, touches, faults, ticks int
+	if _, err := fmt.Sscanf(said.String(), "noyau: vm: exits %d touches %d faults %d ticks %d", &exits, &touches, &faults, &ticks); err != nil {
+		t.Fatalf("%v: %q", err, said.String())
+	}
+	// A tick counts as two exits, and its handler's return as one; a host that is busy may
+	// have any number.
+	if n := exits - 3*ticks; n > 5 || touches != 0 || faults != 0 {
+		t.Errorf("%d exits, want at most 5 without ticks: %s", n, said.String())
+	}
+}
+
 // TestLoadedShells: shells that have loaded an image serve it, and no other.
 func TestLoadedShells(t *testing.T) {
 	img := image(t, "hello")
