@@ -8,8 +8,7 @@ package abi
 // new HandlePoll what was registered with the old one (for EPOLLIN, EPOLLOUT and
 // EPOLLRDHUP, edge-triggered, with the handle as the data), and sets the tick.
 //
-// In the ring of the child no data waits to be sent. A slot in use keeps its owner, the
-// handle that is now dead: the guest gives it back when it closes that handle.
+// The ring of the child is empty and has no handles.
 //
 // All fields are little endian.
 const (
