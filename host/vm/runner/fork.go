@@ -31,6 +31,7 @@ import (
 // forks is what a runner whose guest may fork has besides.
 type forks struct {
 	allowed bool
+	yields  int     // exits at which the processor is still offered to the child
 	watched handles // those registered with the poll
 	top     uint64  // above all of them
 	args    [abi.VMForkSize]byte
@@ -49,6 +50,19 @@ func (r *Runner) startForks() {
 	}
 	r.forks.watched = newHandles(0)
 	deepen()
+}
+
+// yieldsAfter is how many exits a parent offers its processor to the child it has made.
+// Where the others are busy the child is on the same one, and most of what it has to do
+// is to wait for the kernel; it would be made to wait for the parent as well, which has
+// all its pages to touch anew.
+const yieldsAfter = 12
+
+func (r *Runner) yield() {
+	if r.forks.yields > 0 {
+		r.forks.yields--
+		r.sys(unix.SYS_SCHED_YIELD, 0, 0, 0, 0, 0, 0)
+	}
 }
 
 // watch notes whether h is registered with the poll.
@@ -102,6 +116,8 @@ func (r *Runner) fork(c *call) uint64 {
 	if pid != 0 {
 		unpin()
 		if int64(pid) > 0 {
+			r.forks.yields = yieldsAfter
+			r.yield()
 			return 1 // its number on the host is of no use to the guest
 		}
 		return pid
@@ -114,6 +130,7 @@ func (r *Runner) fork(c *call) uint64 {
 func (r *Runner) child(boot, own []byte) {
 	f := &r.forks
 	r.block = raw
+	f.yields = 0
 	r.page = nil // of the parent's timing
 	r.Counts = Counts{}
 	for i := range uintptr(abi.ForkDead) {

@@ -218,6 +218,7 @@ func killed(sig unix.Signal, report string) End {
 
 func (r *Runner) hypercall() (End, bool) {
 	r.ring.flush()
+	r.yield()
 	g := r.m.VM.Regs()
 	c := call{g.RAX, g.RDI, g.RSI, g.RDX, g.R10, g.R8, g.R9}
 	if c.nr < uint64(len(r.Counts.Calls)) {
