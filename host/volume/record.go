@@ -47,7 +47,9 @@ func (f *File) Record() (Record, error) {
 	if r.Path, known = f.name(&st); !known {
 		r.Gone = true
 	}
-	r.Flock, r.Locks, err = f.held.list()
+	if r.Flock, r.Locks, err = f.held.list(); err != nil {
+		err = fmt.Errorf("%s has more record locks than the %d that a snapshot can hold: %w", r.Path, maxHeld, err)
+	}
 	return r, err
 }
 
