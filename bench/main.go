@@ -49,6 +49,7 @@ var measures = []struct {
 	{"http", "HTTP under load", (*Bench).http},
 	{"dials", "lost wake-ups", (*Bench).dial},
 	{"many", "many at once", (*Bench).many},
+	{"clones", "pVMs made of one snapshot", (*Bench).clones},
 	{"fork", "fork", (*Bench).fork},
 	{"ipc", "what members of a family say to each other", (*Bench).ipc},
 }
@@ -80,7 +81,7 @@ func run() error {
 	flag.IntVar(&b.rounds, "rounds", 0, "starts of each kind (100, quick 10)")
 	flag.IntVar(&b.loads, "loads", 0, "loads of each kind (5, quick 1)")
 	flag.DurationVar(&b.load, "load", 0, "time of one load (3s, quick 1s)")
-	flag.IntVar(&b.pvms, "n", 0, "pVMs for \"many\" (1000, quick 20)")
+	flag.IntVar(&b.pvms, "n", 0, "pVMs for \"many\" and \"clones\" (1000, quick 20)")
 	flag.IntVar(&b.dials, "dials", 0, "dials of each kind (100000, quick 2000)")
 	flag.Parse()
 	if flag.NArg() > 0 {

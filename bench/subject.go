@@ -25,6 +25,7 @@ type Subject struct {
 	Isolation string // of a pVM, "" if it is a native process
 	CLI       bool   // through noyau run, else through the monitor's API in this process
 	Forks     int    // size of a pVM's family; 0: it may not fork
+	Snapshot  string // a file that pVMs go on from, of a server that listens already
 }
 
 var (
@@ -76,7 +77,7 @@ func (s Subject) env() []string {
 
 // config is the configuration of a pVM.
 func (s Subject) config(p *Program, args ...string) monitor.Config {
-	return monitor.Config{Image: p.Image, Name: p.Name, Args: args, Isolation: s.Isolation, Forks: s.Forks}
+	return monitor.Config{Image: p.Image, Name: p.Name, Args: args, Isolation: s.Isolation, Forks: s.Forks, Restore: s.Snapshot}
 }
 
 // output runs a program to its end and returns what it printed.
@@ -124,13 +125,16 @@ func (b *Bench) serve(s Subject, p *Program, flag string, args ...string) (*Serv
 	said := newLine()
 	if s.Isolation != "" {
 		c := s.config(p, append([]string{flag, ":8080"}, args...)...)
-		c.Publish = []monitor.Publish{{IP: netip.MustParseAddr("127.0.0.1"), GuestPort: 8080}}
+		c.Publish = loopback(8080)
 		c.Stdout, c.Stderr = said, os.Stderr
 		inst, err := monitor.Start(b.ctx, c)
 		if err != nil {
 			return nil, err
 		}
 		srv := &Server{inst.Info().Ports[0].Host, inst.Info().Pid, func() { inst.Kill(); inst.Wait() }}
+		if s.Snapshot != "" { // what it has to say was said
+			return srv, reachable(srv, inst)
+		}
 		if _, err := said.wait(inst.Done()); err != nil {
 			srv.Stop()
 			return nil, fmt.Errorf("%s as a pVM: %w", p.Name, err)
@@ -188,4 +192,9 @@ func (l *line) wait(ended <-chan struct{}) (string, error) {
 	case <-t.C:
 		return "", fmt.Errorf("does not listen after %v", patience)
 	}
+}
+
+// loopback publishes a port on one that the host chooses.
+func loopback(port uint16) []monitor.Publish {
+	return []monitor.Publish{{IP: netip.MustParseAddr("127.0.0.1"), GuestPort: port}}
 }
