@@ -38,6 +38,7 @@ const (
 	BootNetOut             // unconnected UDP may be sent with CallSend to any address; else OpSendTo
 	BootFork               // fork is allowed
 	BootFamily             // the family may have several members
+	BootNames              // unix sockets have names outside: of a family, or of channels
 )
 
 // Kinds of boot records. A record is: kind u16, reserved u16, length u32, then

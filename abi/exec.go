@@ -36,7 +36,7 @@ const (
 // Boot records.
 const (
 	RecExec     = 9  // string path, string name: a file of the in-memory root that stands for an image; "" as a path: the program itself
-	RecExecFile = 10 // u32 descriptor, u32 handle: open from the start
+	RecExecFile = 10 // u32 descriptor, u32 handle: open from the start; 0, 1, 2: nobody else has it
 	RecExecPath = 11 // string: where the program's executable is
 )
 

@@ -7,7 +7,7 @@ package abi
 // them with ENOSYS. Package noyau.dev/pvm wraps them.
 const (
 	SysPrivate  = 0x4e00 // the first
-	SysFork     = 0x4e00 // fork(): the child's process id; 0 in the child
+	SysFork     = 0x4e00 // fork(rights that the child does not have): the child's process id; 0 in the child
 	SysPair     = 0x4e01 // pair(type SOCK_STREAM|SOCK_SEQPACKET, *[2]int32): a connection that fork shares
 	SysShare    = 0x4e02 // share(bytes, *uintptr): memory that fork shares; its address
 	SysPrivates = 16

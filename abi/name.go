@@ -4,11 +4,11 @@ package abi
 // is as in struct sockaddr_un: an absolute path, or NUL and more bytes.
 const (
 	OpNameListen = 86 // payload string; A=SOCK_STREAM or SOCK_SEQPACKET, B=backlog. Reply: Handle, a listener. EADDRINUSE; EACCES: a channel that is not granted
-	OpNameDial   = 87 // payload string; A=type. Reply: Handle, a connection. ECONNREFUSED, EPROTOTYPE, EACCES
-	OpNameRemove = 88 // payload string: nobody can dial it any more, if it is of this pVM. No reply
-
-	OpLast = OpNameRemove
+	OpNameDial   = 87 // payload string; A=type. Reply: a descriptor, a connection. ECONNREFUSED, EPROTOTYPE, EAGAIN: the queue is full; EACCES
 )
+
+// NameMax is the most bytes of a name.
+const NameMax = MaxPath
 
 // ChannelPrefix begins the names of channels between families, which the configuration of
 // both grants: net.Dial("unix", "@noyau/NAME").

@@ -17,11 +17,7 @@ import (
 // EAGAIN means that the family has as many members as it may have, EPERM that the pVM
 // may not fork (see noyau run --fork).
 func Fork() (pid int, err error) {
-	r, _, errno := syscall.Syscall(sysFork, 0, 0, 0)
-	if errno != 0 {
-		return -1, fail("fork", errno)
-	}
-	return int(r), nil
+	return ForkWithout(0)
 }
 
 // Status is how a child ended.

@@ -14,9 +14,10 @@ var ErrNotPVM = errors.New("pvm: this program does not run as a pVM")
 
 // The private system calls of a pVM: see package abi.
 const (
-	sysFork  = 0x4e00
-	sysPair  = 0x4e01
-	sysShare = 0x4e02
+	sysFork   = 0x4e00
+	sysPair   = 0x4e01
+	sysShare  = 0x4e02
+	sysNarrow = 0x4e03
 )
 
 // fail makes the error of a call that answered errno.

@@ -17,13 +17,14 @@ import (
 
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/policy"
+	"noyau.dev/host/state"
 	"noyau.dev/host/volume"
 )
 
 // runFlags are the flags of noyau run as they were given.
 type runFlags struct {
 	publish, volumes, env, envFiles, allowOut, ulimits, options []string
-	execs                                                       []string
+	execs, channels                                             []string
 	memory, name, dir, hostname, isolation, net, user           string
 	stopSignal                                                  string
 	stopTimeout                                                 int
@@ -57,6 +58,7 @@ func (f *runFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.pids, "pids-limit", 0, "largest `number` of processes of the pVM and its forks")
 	fs.IntVar(&f.forks, "fork", -1, "largest `number` of pVMs of a family, the first included; 0 forbids fork (default 64 for programs that use package pvm, else 0)")
 	fs.StringSliceVar(&f.execs, "exec", nil, "let the app start `name=PACKAGE|IMAGE` by os/exec, as a sibling pVM; self is the app itself")
+	fs.StringArrayVar(&f.channels, "channel", nil, "let the app listen at or dial a channel to another pVM: `NAME=listen|dial`")
 	fs.StringVar(&f.stopSignal, "stop-signal", "SIGTERM", "`signal` that noyau stop sends")
 	fs.IntVar(&f.stopTimeout, "stop-timeout", 10, "`seconds` that noyau stop waits before it kills")
 	fs.StringArrayVar(&f.options, "isolation-opt", nil, "`name=value` for the isolation")
@@ -163,6 +165,20 @@ func (f *runFlags) network(c *monitor.Config) error {
 			return err
 		}
 		c.Publish = append(c.Publish, p)
+	}
+	for _, s := range f.channels {
+		ch, err := monitor.ParseChannel(s)
+		if err != nil {
+			return err
+		}
+		c.Channels = append(c.Channels, ch)
+	}
+	if len(c.Channels) > 0 {
+		d, err := state.Open()
+		if err != nil {
+			return fmt.Errorf("channels: %w", err)
+		}
+		c.ChannelDir = filepath.Join(d.Run, "channels")
 	}
 	for _, s := range f.allowOut {
 		r, err := policy.ParseRule(s)

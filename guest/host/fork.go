@@ -17,12 +17,12 @@ var ahead struct {
 }
 
 // Fork copies this pVM. In the parent it returns the child's process id, in the child
-// 0. asked says that somebody outside wants it.
+// 0. asked says that somebody outside wants it, narrow which rights the child does not have.
 //
 // No message goes out between OpForked and the copy, so that the child's handles are
 // those of this very moment. The child has a control channel of its own: answers to
 // what its parent has asked never come there.
-func Fork(asked bool) (pid uint32, errno linux.Errno) {
+func Fork(asked bool, narrow uint32) (pid uint32, errno linux.Errno) {
 	if rt.Boot().Flags&abi.BootFork == 0 {
 		return 0, linux.EPERM
 	}
@@ -40,7 +40,7 @@ func Fork(asked bool) (pid uint32, errno linux.Errno) {
 		c.mu.Lock()
 	}
 	if c.copies == copies {
-		m := abi.Msg{Op: abi.OpForked, A: uint64(pid)}
+		m := abi.Msg{Op: abi.OpForked, A: uint64(pid), D: uint64(narrow)}
 		if ahead.forks++; ahead.forks > 1 && !asked {
 			askAhead(&m)
 		}

@@ -22,6 +22,10 @@ func init() {
 // opened makes the descriptors that whoever has started this pVM has given it.
 func opened(b *host.Boot) {
 	for _, o := range b.Opened {
+		if o.FD < 3 {
+			kernel.StdioAlone(o.FD)
+			continue
+		}
 		c, e := NewChannel(o.Handle)
 		if e != 0 || o.FD >= abi.ExecFilesMax {
 			host.Close(o.Handle)

@@ -101,9 +101,11 @@ func snapshot() {
 	}
 }
 
-// Fork copies this pVM, perhaps since somebody outside has asked for it: the child's process id in the parent, 0 in the child.
-func Fork(asked bool) (uint32, linux.Errno) {
-	pid, e := host.Fork(asked)
+// Fork copies this pVM, perhaps since somebody outside has asked for it: the child's process id in the parent, 0 in the child,
+// which has not the rights in narrow.
+func Fork(asked bool, narrow uint32) (uint32, linux.Errno) {
+	shareStdio()
+	pid, e := host.Fork(asked, narrow)
 	if e != 0 || pid != 0 {
 		return pid, e
 	}
@@ -151,7 +153,8 @@ func Setup(boot *host.Boot) {
 		} else if h == 0 {
 			flags = linux.O_RDONLY
 		}
-		InstallAt(int(h), newStdio(h, tty), flags)
+		stdios[h] = newStdio(h, tty)
+		InstallAt(int(h), stdios[h], flags)
 	}
 	for _, l := range boot.Limits {
 		if l.Resource == linux.RLIMIT_NOFILE {

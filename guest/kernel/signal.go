@@ -65,7 +65,7 @@ func event(m abi.Msg, _ []byte) {
 			rt.Spawn(func() { Deliver(uint32(m.A)) })
 		}
 	case abi.EvFork:
-		rt.Spawn(func() { Fork(true) })
+		rt.Spawn(func() { Fork(true, 0) })
 	case abi.EvGiveBack:
 		rt.Spawn(host.GiveBack)
 	case abi.EvSnapshot:

@@ -25,6 +25,34 @@ type stdio struct {
 	// state is readiness in the low 16 bits and a count of edges above them: a
 	// call that found nothing clears its bit only if no edge came meanwhile.
 	state atomic.Uint32
+
+	// alone: nobody else has the socket, so closing the descriptor is the end for
+	// whoever is at the other side. A fork ends that, and a child that is given it.
+	alone atomic.Bool
+}
+
+// stdios are the three from the start.
+var stdios [3]*stdio
+
+// StdioAlone says that a standard stream is this pVM's only.
+func StdioAlone(n uint32) {
+	if n < uint32(len(stdios)) {
+		stdios[n].alone.Store(true)
+	}
+}
+
+// shareStdio is called before a fork.
+func shareStdio() {
+	for _, f := range stdios {
+		f.alone.Store(false)
+	}
+}
+
+// Release implements File. The handle itself stays.
+func (f *stdio) Release() {
+	if f.alone.Swap(false) {
+		host.RequestWith(abi.Msg{Op: abi.OpShut, A: linux.SHUT_RDWR}, f.handle)
+	}
 }
 
 func newStdio(handle int32, tty bool) *stdio {
@@ -96,7 +124,10 @@ func (f *stdio) Queue() *WaitQueue {
 }
 
 // HostStream implements HostStream.
-func (f *stdio) HostStream() (handle int32, std int) { return f.handle, int(f.handle) }
+func (f *stdio) HostStream() (handle int32, std int) {
+	f.alone.Store(false)
+	return f.handle, int(f.handle)
+}
 
 func (f *stdio) Stat(st *linux.Stat) linux.Errno {
 	now := linux.NsecToTimespec(startTime)

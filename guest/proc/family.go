@@ -15,9 +15,19 @@ import (
 var Reaped func(pid uint32)
 
 func init() {
-	kernel.Register(abi.SysFork, func(kernel.Args) (uintptr, linux.Errno) {
-		pid, e := kernel.Fork(false)
+	kernel.Register(abi.SysFork, func(a kernel.Args) (uintptr, linux.Errno) {
+		if a.A1&^abi.NarrowAll != 0 {
+			return 0, linux.EINVAL
+		}
+		pid, e := kernel.Fork(false, uint32(a.A1))
 		return uintptr(pid), e
+	})
+	kernel.Register(abi.SysNarrow, func(a kernel.Args) (uintptr, linux.Errno) {
+		if a.A1&abi.NarrowFork != 0 && uint32(a.A2) == 0 && rt.Boot().Flags&abi.BootFork != 0 {
+			host.GiveBack() // the next fork is refused, not the one after it
+		}
+		_, e := host.Request(abi.Msg{Op: abi.OpNarrow, A: uint64(a.A1), B: uint64(uint32(a.A2))})
+		return 0, e
 	})
 	kernel.Register(linux.SYS_WAIT4, wait4)
 	kernel.Register(linux.SYS_WAITID, waitid)

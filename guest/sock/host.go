@@ -55,7 +55,7 @@ func (s *Socket) attach(fd int32, name uint32) (*hostSock, linux.Errno) {
 		host.Close(fd)
 		return nil, linux.Errno(e)
 	}
-	if s.st.Load() != stListen {
+	if s.st.Load() != stListen && !s.isRecord() {
 		host.Batch(fd, s.d != nil)
 	}
 	s.host.Store(h)
@@ -193,6 +193,14 @@ func (h *hostSock) accept(l *listener) (*Socket, linux.Errno) {
 		return nil, e
 	}
 	c := l.child()
+	if c.isUnix() {
+		c.u.name = l.s.u.name
+		if _, e := c.attach(fd, 0); e != 0 {
+			return nil, e
+		}
+		c.st.Store(stConnected)
+		return c, 0
+	}
 	if n >= sizeofIn {
 		c.peer, _ = decodeInet(sa[:n])
 		c.peer.fromOutside()

@@ -90,6 +90,9 @@ func (s *Socket) recv(m *message) (int, linux.Errno) {
 		return 0, s.unconnected()
 	}
 	if h := s.host.Load(); h != nil {
+		if s.isRecord() {
+			return s.hostRecord(h, m)
+		}
 		return s.hostRecv(h, m.p, m.flags&(linux.MSG_PEEK|linux.MSG_TRUNC))
 	}
 	if s.isUnix() && s.u.peer != "" {
@@ -148,6 +151,9 @@ func (s *Socket) send(m *message) (int, linux.Errno) {
 		return 0, linux.EISCONN
 	}
 	if h := s.host.Load(); h != nil {
+		if m.anc != nil {
+			return 0, linux.EOPNOTSUPP // descriptors are this pVM's
+		}
 		return s.hostSend(h, m.p, m.flags&linux.MSG_MORE)
 	}
 	if s.isRecord() {

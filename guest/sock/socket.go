@@ -222,6 +222,7 @@ func (s *Socket) Release() {
 		s.table().remove(s)
 	}
 	s.unname()
+	delete(announced, s)
 	h := s.host.Load()
 	var l *listener
 	switch was {

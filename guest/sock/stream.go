@@ -246,13 +246,14 @@ func (s *Socket) listen(backlog int) linux.Errno {
 	}
 	l := &listener{s: s, backlog: backlog}
 	if s.isUnix() {
-		defer netMu.Unlock()
 		if s.u.name == "" {
+			netMu.Unlock()
 			return linux.EINVAL
 		}
 		s.l = l
 		s.st.Store(stListen)
-		return 0
+		netMu.Unlock()
+		return s.announce()
 	}
 	if !s.bound {
 		if e := tcpPorts.bind(s, addr{ip: s.local.ip}); e != 0 {

@@ -56,6 +56,9 @@ func (s *Socket) bindUnix(sa []byte) linux.Errno {
 	if e != 0 {
 		return e
 	}
+	if isChannel(name) && !hasNames() {
+		return linux.EACCES // granted to nobody
+	}
 	netMu.Lock()
 	if s.u.name != "" {
 		netMu.Unlock()
@@ -167,6 +170,9 @@ func (s *Socket) connectUnix(sa []byte, nonblock bool) linux.Errno {
 		return e
 	}
 	t, e := findUnix(name)
+	if s.d == nil && (e == linux.ENOENT || e == linux.ECONNREFUSED || e == 0 && t.typ == s.typ && t.st.Load() != stListen) {
+		return s.dialMember(name, e)
+	}
 	if e != 0 {
 		return e
 	}

@@ -41,6 +41,8 @@ type Config struct {
 
 	// Family is what forks; nil: fork is not allowed.
 	Family Family
+	// Sockets are unix sockets by name; nil: none reaches out of the pVM.
+	Sockets *Sockets
 	// Release, if set, is called at the end in the place of closing Roots and Ports,
 	// which are then shared with other brokers.
 	Release func()
@@ -71,6 +73,7 @@ type Broker struct {
 	requests, connects atomic.Uint64
 	killedBy           atomic.Uint64
 	failOnce           sync.Once
+	narrowed           atomic.Uint32 // rights that were taken away
 	snap               snapshot
 
 	births   births
@@ -117,7 +120,7 @@ func (b *Broker) Serve() {
 	b.c.Control.Close()
 	b.work.Wait()
 	for pid := range b.births.m {
-		b.born(pid, true) // killed while it forked: the child may live
+		b.born(pid, true, 0) // killed while it forked: the child may live
 	}
 	for _, x := range b.execs {
 		x.Close()
@@ -215,6 +218,10 @@ func silent(op uint16) bool {
 }
 
 func (b *Broker) run(r *request, op *op) {
+	if err := r.allowed(); err != nil {
+		r.finish(reply{}, err)
+		return
+	}
 	if !op.waits {
 		rep, err := op.do(r)
 		if err == errLater { // it turned out that it has to wait

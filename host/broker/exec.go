@@ -22,8 +22,9 @@ type Exec struct {
 
 // An ExecFile is a descriptor of a child's. FD is -1 for one that is null.
 type ExecFile struct {
-	FD  int // a stream socket; owned
-	Std int // standard stream of the parent that it is, -1: none
+	FD    int  // a stream socket; owned
+	Std   int  // standard stream of the parent that it is, -1: none
+	Alone bool // nobody else has FD
 }
 
 // Close closes what the child would have had.
@@ -148,7 +149,7 @@ func doExecFile(r *request) (reply, error) {
 		if err != nil {
 			return reply{}, err
 		}
-		f.FD = fds[0]
+		f.FD, f.Alone = fds[0], true
 		x.Files[n] = f
 		return give(fds[1]), nil
 	}
@@ -202,4 +203,10 @@ func doExecDrop(r *request) (reply, error) {
 		x.Close()
 	}
 	return reply{}, errNoReply
+}
+
+// A Narrower is a Family in which a member can take rights from its descendants.
+type Narrower interface {
+	// Narrow takes rights from the descendant pid and all of its own. EPERM: it is none.
+	Narrow(ctx context.Context, pid uint32, rights uint32) error
 }

@@ -43,6 +43,7 @@ func (f *fakeFamily) Exec(_ context.Context, x *Exec) (uint32, error) {
 func TestExecRequests(t *testing.T) {
 	f := &fakeFamily{}
 	g := start(t, setup{family: f})
+	g.closes = true
 	for _, name := range []string{"", "other", "helper\x00", "/bin/helper", strings.Repeat("x", 60000)} {
 		g.refused(unix.EACCES, abi.Msg{Op: abi.OpExecNew}, str(name))
 	}

@@ -96,7 +96,7 @@ func waitFork(r *request) (reply, error) {
 func doForked(r *request) (reply, error) {
 	pid, err := small(r.msg.A)
 	if err == nil {
-		r.b.born(pid, r.msg.B == 0)
+		r.b.born(pid, r.msg.B == 0, uint32(r.msg.D&abi.NarrowAll))
 		if r.msg.B != 0 && r.b.c.Family != nil {
 			r.b.c.Family.Unborn(pid)
 		}
@@ -115,8 +115,8 @@ func (b *Broker) GiveBack() error {
 	return b.flush()
 }
 
-// born gives a child the handles of this moment.
-func (b *Broker) born(pid uint32, forked bool) {
+// born gives a child the handles of this moment, and the rights but those in narrow.
+func (b *Broker) born(pid uint32, forked bool, narrow uint32) {
 	b.births.mu.Lock()
 	birth := b.births.m[pid]
 	delete(b.births.m, pid)
@@ -124,6 +124,7 @@ func (b *Broker) born(pid uint32, forked bool) {
 	if birth == nil {
 		return
 	}
+	birth.Child.Narrow(b.Narrowed() | narrow)
 	birth.Child.table.inherit(&b.table)
 	birth.Born(forked)
 }
@@ -166,6 +167,11 @@ func doKill(r *request) (reply, error) {
 	}
 	if r.b.c.Family == nil {
 		return reply{}, unix.ESRCH
+	}
+	if r.b.Narrowed()&abi.NarrowSignal != 0 {
+		if f, ok := r.b.c.Family.(Narrower); !ok || r.msg.B != 0 && f.Narrow(r.ctx, pid, 0) != nil {
+			return reply{}, unix.EPERM
+		}
 	}
 	return reply{}, r.b.c.Family.Signal(r.ctx, pid, unix.Signal(r.msg.B))
 }

@@ -24,6 +24,8 @@ type guest struct {
 
 	bound map[policy.Publish]netip.AddrPort
 
+	closes bool // the test closes what it gets
+
 	mu   sync.Mutex
 	next uint32
 }
@@ -35,6 +37,7 @@ type setup struct {
 	resolver names.Resolver
 	max      int
 	family   Family
+	sockets  *Sockets
 	failed   func(error)
 	restored *Restored
 	shared   *Ports
@@ -50,7 +53,7 @@ func start(t testing.TB, s setup) *guest {
 	guard := policy.NewGuard(s.net)
 	c := Config{
 		Control: os.NewFile(uintptr(fds[0]), "control"), Guard: guard,
-		Names: names.New(guard, "pvm", s.resolver), MaxHandles: s.max, Family: s.family,
+		Names: names.New(guard, "pvm", s.resolver), MaxHandles: s.max, Family: s.family, Sockets: s.sockets,
 		Failed: func(err error) { t.Errorf("the broker failed: %v", err) },
 	}
 	if s.failed != nil {
@@ -159,7 +162,7 @@ func (g *guest) recv() answer {
 	}
 	if len(fds) > 0 {
 		a.fd = fds[0]
-		if _, ok := g.t.(*testing.B); !ok {
+		if _, ok := g.t.(*testing.B); !ok && !g.closes {
 			g.t.Cleanup(func() { unix.Close(a.fd) })
 		}
 	}
@@ -171,6 +174,9 @@ func (g *guest) call(m abi.Msg, payload []byte, fds ...int) answer {
 	g.t.Helper()
 	id := g.send(m, payload, fds...)
 	a := g.recv()
+	for a.ID == 0 && a.Op == abi.EvGiveBack {
+		a = g.recv()
+	}
 	if a.ID != id || a.Op != m.Op {
 		g.t.Fatalf("answer has id %d op %d; want %d, %d", a.ID, a.Op, id, m.Op)
 	}

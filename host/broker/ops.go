@@ -69,6 +69,10 @@ func init() {
 		abi.OpExecFile:  {do: doExecFile},
 		abi.OpExecStart: {do: doExecStart, wait: waitExecStart},
 		abi.OpExecDrop:  {do: doExecDrop},
+
+		abi.OpNameListen: {do: doNameListen},
+		abi.OpNameDial:   {do: doNameDial},
+		abi.OpNarrow:     {do: doNarrow, waits: true},
 	}
 }
 

@@ -61,17 +61,18 @@ func isIPSocket(fd int) bool {
 	return err == nil && (proto == unix.IPPROTO_TCP || proto == unix.IPPROTO_UDP)
 }
 
-// isUnixSocket says whether fd is a unix socket, of which shutdown is all that a guest may ask.
-func isUnixSocket(fd int) bool {
+// isUnixStream says whether fd is a unix stream socket, of which shutdown is all that a
+// guest may ask. Its control channel is none.
+func isUnixStream(fd int) bool {
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	return err == nil && domain == unix.AF_UNIX
+	return err == nil && domain == unix.AF_UNIX && isStream(fd)
 }
 
 // socket calls use with the socket that the request is about: the one beside
 // the message, else that of field Handle.
 func (r *request) socket(use func(fd int) error) error {
 	if r.fd >= 0 {
-		if !isIPSocket(r.fd) && (r.msg.Op != abi.OpShut || !isUnixSocket(r.fd)) {
+		if !isIPSocket(r.fd) && (r.msg.Op != abi.OpShut || !isUnixStream(r.fd)) {
 			return unix.ENOTSOCK
 		}
 		return use(r.fd)
@@ -83,6 +84,9 @@ func (r *request) socket(use func(fd int) error) error {
 	defer h.put()
 	if h.port != nil {
 		return use(h.port.fd)
+	}
+	if h.fd < 0 {
+		return unix.ENOPROTOOPT // a unix listener
 	}
 	return use(h.fd)
 }

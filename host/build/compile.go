@@ -258,7 +258,7 @@ func bricks(file string) ([]string, error) {
 	seen := map[string]bool{}
 	var out []string
 	for _, f := range funcs {
-		if f.Name == "noyau.dev/pvm.Fork" {
+		if f.Name == "noyau.dev/pvm.ForkWithout" {
 			out = append(out, image.BrickFork)
 		}
 		rest, ok := strings.CutPrefix(f.Name, "internal/noyau/")

@@ -39,6 +39,7 @@ func newBoot(c *Config) *boot {
 		{c.Net.Unrestricted && !c.Net.None, abi.BootNetOut},
 		{c.Forks > 1, abi.BootFork},
 		{c.hasFamily(), abi.BootFamily},
+		{c.hasFamily() || len(c.Channels) > 0, abi.BootNames},
 	} {
 		if f.set {
 			b.head.Flags |= f.bit

@@ -59,6 +59,11 @@ type Config struct {
 	// up to 1 means DefaultForks members, none of which may fork.
 	Exec []Exec
 
+	// Channels are what connects the family with others: see Channel. ChannelDir is where
+	// monitors of this user meet.
+	Channels   []Channel
+	ChannelDir string
+
 	// Restore is the path of a snapshot that the pVM goes on from; see
 	// Instance.Snapshot. Memory and Forks are then those of the snapshot.
 	Restore string

@@ -147,6 +147,7 @@ func (m *member) Exec(ctx context.Context, x *broker.Exec) (uint32, error) {
 		m.children = make(map[uint32]*child)
 	}
 	m.children[c.pid] = &child{}
+	c.broker.Narrow(m.broker.Narrowed()) // nobody serves it yet
 	killed, orphan := f.killed, f.living[m.pid] != m
 	f.mu.Unlock()
 	if killed {
@@ -216,6 +217,9 @@ func (m *member) launch(parent *member, x *broker.Exec) (proc Process, err error
 // childStreams gives a child the descriptors that its parent has prepared.
 func (l *launch) childStreams() error {
 	for n := range uint32(3) {
+		if l.child.Files[n].Alone {
+			l.boot.add(abi.RecExecFile, abi.Append32(abi.Append32(nil, n), n))
+		}
 		if err := l.childFile(n); err != nil {
 			return err
 		}
@@ -283,4 +287,47 @@ func closeShared(roots []*volume.Root, ports *broker.Ports, execs map[string]*ex
 	for _, e := range execs {
 		e.close()
 	}
+}
+
+// Narrow implements broker.Narrower.
+func (m *member) Narrow(ctx context.Context, pid uint32, rights uint32) error {
+	f := m.f
+	f.mu.Lock()
+	to := f.living[pid]
+	var known chan struct{}
+	if to != nil && !to.ahead {
+		known = to.known
+	}
+	f.mu.Unlock()
+	if to == nil {
+		return unix.ESRCH
+	}
+	if known != nil {
+		select {
+		case <-known:
+		case <-ctx.Done():
+			return unix.EINTR
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !to.descends(m) {
+		return unix.EPERM
+	}
+	for _, d := range f.living {
+		if (d == to || d.descends(to)) && d.proc != nil {
+			d.broker.Narrow(rights)
+		}
+	}
+	return nil
+}
+
+// descends says whether m is a child of a, or of a child of it, and so on.
+func (m *member) descends(a *member) bool {
+	for p := m.parent; p != nil; p = p.parent {
+		if p == a {
+			return true
+		}
+	}
+	return false
 }

@@ -107,6 +107,10 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	sockets, err := c.sockets()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
+	}
 	var l launch
 	defer l.closeGuests()
 	if err := l.prepare(&c); err != nil {
@@ -120,7 +124,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	bc := broker.Config{
 		Control: l.control, Guard: guard, Roots: l.roots, Ports: l.ports,
 		Terminal:   [3]*os.File{c.Terminal.In, c.Terminal.Out, c.Terminal.Err},
-		MaxHandles: c.MaxHandles, Failed: i.failed,
+		MaxHandles: c.MaxHandles, Failed: i.failed, Sockets: sockets,
 	}
 	if !c.Net.None {
 		bc.Names = names.New(guard, c.Hostname, nil)
