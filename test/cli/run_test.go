@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"noyau.dev/abi"
 )
 
 func TestRunStreamsAndArguments(t *testing.T) {
@@ -154,7 +157,7 @@ func TestRunPackage(t *testing.T) {
 	if got := u.ok("inspect", "image", filepath.Join(dir, "my app.img")); !strings.Contains(got, "example.org/greet") || !strings.Contains(got, "libOS") {
 		t.Errorf("manifest: %s", got)
 	}
-	if got := u.ok("inspect", "image", "--json", filepath.Join(dir, "my app.img")); !strings.Contains(got, `"abi": 1`) {
+	if got := u.ok("inspect", "image", "--json", filepath.Join(dir, "my app.img")); !strings.Contains(got, fmt.Sprintf(`"abi": %d`, abi.Version)) {
 		t.Errorf("manifest: %s", got)
 	}
 	write("main.go", "package main\n\nfunc main() { undefined() }\n")
