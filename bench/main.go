@@ -47,6 +47,7 @@ var measures = []struct {
 	{"cpu", "work without system calls", (*Bench).cpu},
 	{"idle", "an idle HTTP server", (*Bench).idle},
 	{"http", "HTTP under load", (*Bench).http},
+	{"exits", "exits of virtual machines", (*Bench).exits},
 	{"dials", "lost wake-ups", (*Bench).dial},
 	{"many", "many at once", (*Bench).many},
 	{"clones", "pVMs made of one snapshot", (*Bench).clones},

@@ -41,3 +41,17 @@ func TestBuildRunner(t *testing.T) {
 		t.Errorf("a program without a build id has a runner at %s", at)
 	}
 }
+
+// TestRunnerIsStatic holds that go install makes a static runner even where there is a
+// C compiler: nothing in it uses cgo.
+func TestRunnerIsStatic(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{if .CgoFiles}}{{.ImportPath}}{{end}}", "./noyau-vm")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := strings.Fields(string(out)); len(s) > 0 {
+		t.Errorf("these packages of the runner use cgo: %v", s)
+	}
+}

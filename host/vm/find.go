@@ -63,7 +63,7 @@ func findRunner() (string, error) {
 			return built, nil
 		}
 	}
-	return "", fmt.Errorf("virtual machines need a static runner, and %s is dynamic: name isolation vm once to have one built, build noyau with CGO_ENABLED=0, or put %s there (go build noyau.dev/host/vm/noyau-vm)", self, beside)
+	return "", fmt.Errorf("virtual machines need a static runner, and %s is dynamic: name isolation vm once to have one built, build noyau with CGO_ENABLED=0, or put %s there (go install noyau.dev/host/vm/noyau-vm)", self, beside)
 }
 
 // Prepare is called when a user asks for virtual machines by name: it builds the
