@@ -116,5 +116,5 @@ func (l *launch) reopen(how Reopen) error {
 	if n := len(wrong) - maxNamed; n > 0 {
 		wrong, more = wrong[:maxNamed], fmt.Sprintf("\nand %d more", n)
 	}
-	return fmt.Errorf("files that were open when the snapshot was made cannot be opened again:\n%s%s", strings.Join(wrong, "\n"), more)
+	return fmt.Errorf("files that were open when the snapshot was made cannot be opened again:\n%s%s\nbring them back, or go on with what is there (--files reopen) or without them (--files close)", strings.Join(wrong, "\n"), more)
 }
