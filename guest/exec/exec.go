@@ -15,7 +15,7 @@ import (
 
 // A Child is what is to be started.
 type Child struct {
-	Path      string // of a file that stands for an image; relative to the working directory
+	Path      string // of a file that stands for an image; relative to Dir
 	Args, Env []string
 	Dir       string    // "": the working directory
 	Files     []uintptr // by descriptor in the child; ^0: closed
@@ -26,6 +26,9 @@ var starts sync.Mutex
 
 // Start starts c and returns its process id.
 func Start(c *Child) (pid uint32, errno linux.Errno) {
+	if c.Dir != "" && c.Path != "" && c.Path[0] != '/' {
+		c.Path = c.Dir + "/" + c.Path // natively the child goes there first
+	}
 	if rt.Boot().Flags&abi.BootFamily == 0 {
 		if _, _, e := fs.Executable(c.Path); e != 0 {
 			return 0, e
@@ -152,6 +155,10 @@ func (s *starting) file(n uint64, d *kernel.Desc) linux.Errno {
 	r, e := host.Request(m)
 	if e != 0 {
 		return e
+	}
+	if d.Ready()&rt.Err != 0 && d.Queue() != nil { // broken: the child's is too, from the start
+		host.Close(r.FD)
+		return 0
 	}
 	p, e := newPump(r.FD, d, n)
 	if e == 0 {

@@ -168,7 +168,9 @@ func (p *pump) fromChild() {
 		switch e {
 		case 0:
 		case linux.EAGAIN:
-			kernel.Wait(ch, rt.In, 0)
+			if !p.awaitChild(ch) {
+				return
+			}
 		default:
 			return
 		}
@@ -222,6 +224,31 @@ func (p *pump) give(b []byte) bool {
 		b = b[n:]
 	}
 	return true
+}
+
+// awaitChild waits until the child has written something, or nobody is left to read it.
+func (p *pump) awaitChild(ch *ipc.Channel) bool {
+	q := p.d.Queue()
+	if q == nil {
+		kernel.Wait(ch, rt.In, 0)
+		return true
+	}
+	k := kernel.GetParker()
+	defer k.Put()
+	data, broken := &kernel.Watcher{Mask: rt.In, To: k}, &kernel.Watcher{To: k}
+	ch.Queue().Add(data)
+	defer ch.Queue().Remove(data)
+	q.Add(broken)
+	defer q.Remove(broken)
+	for {
+		if ch.Ready()&(rt.In|kernel.Always) != 0 {
+			return true
+		}
+		if p.d.Ready()&rt.Err != 0 {
+			return false
+		}
+		k.Park(0)
+	}
 }
 
 // await waits until there is something to read, or the child is gone.

@@ -100,7 +100,10 @@ func helper([]string) {
 	c.Args = []string{"/some/where/echo"}
 	out, err = c.Output()
 	check(err == nil && strings.HasPrefix(string(out), `[] "" ""`), string(out), err)
-	// os.Executable is not argv[0].
+	// A relative path is one in the child's directory.
+	c = exec.Command("./helper", "echo")
+	c.Dir = filepath.Dir(path)
+	must(c.Run())
 	fmt.Println("done")
 }
 
@@ -265,6 +268,18 @@ func deaf([]string) {
 	c := self("exit", "0")
 	c.Stdin = bytes.NewReader(make([]byte, 8<<20))
 	must(c.Run())
+	// And a child whose output nobody reads.
+	r, w, err := os.Pipe()
+	must(err)
+	c = self("fill", "100000000")
+	c.Stdout = w
+	must(c.Start())
+	w.Close()
+	io.ReadFull(r, make([]byte, 1000))
+	r.Close()
+	c.Wait()
+	st, _ := c.ProcessState.Sys().(syscall.WaitStatus)
+	check(st.Signaled() && st.Signal() == syscall.SIGPIPE || st.ExitStatus() == 128+13, c.ProcessState) // see docs/EXEC.md
 	c = self("exit", "0")
 	in, _ := c.StdinPipe()
 	must(c.Start())
