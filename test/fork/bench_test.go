@@ -64,7 +64,8 @@ func TestClones(t *testing.T) {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		for try := 0; ; try++ {
 			a, err := client.Get("http://" + r.Info().Ports[0].Host)
-			if err != nil && try < 5000 {
+			if err != nil && try < 20_000 { // the port listens when the clone has asked for it
+				time.Sleep(time.Millisecond)
 				continue
 			}
 			if err != nil {

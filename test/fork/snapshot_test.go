@@ -62,9 +62,10 @@ func TestSnapshot(t *testing.T) {
 			if a, err := client.Get("http://" + r.Info().Ports[0].Host); err == nil {
 				a.Body.Close()
 				break
-			} else if try == 5000 {
+			} else if try == 20_000 {
 				t.Fatal(err)
 			}
+			time.Sleep(time.Millisecond)
 		}
 		n, random, ticks = answer(t, r)
 		if n != 7 || seen[random] {
