@@ -27,7 +27,7 @@ func (r *Runner) restore(cfg *Config) error {
 		unix.Close(fd)
 		r.handles.remove(uint64(fd))
 	}
-	if err := r.bury(h, file, dead); err != nil {
+	if err := r.bury(h, file, dead, max(cfg.Handles, int(h.Handles))); err != nil {
 		return err
 	}
 	r.m.Start(h.PC, h.SP)
@@ -62,12 +62,16 @@ func (r *Runner) mapSnapshot(file int) (*abi.SnapHeader, error) {
 	return &h, nil
 }
 
-// bury puts the dead socket in the place of each handle that the guest had before.
-func (r *Runner) bury(h *abi.SnapHeader, file, dead int) error {
-	if err := r.m.VM.Raise(max(raised, int(h.Handles))); err != nil {
-		return err
+// bury puts the dead socket in the place of each handle that the guest had before. low is
+// above all of these, and of the handles that it has now. No number is higher than it
+// must be: a larger table of descriptors takes the kernel milliseconds.
+func (r *Runner) bury(h *abi.SnapHeader, file, dead, low int) error {
+	if vm, vcpu := r.m.VM.Descriptors(); min(vm, vcpu) < low {
+		if err := r.m.VM.Raise(low); err != nil {
+			return err
+		}
 	}
-	above, err := unix.FcntlInt(uintptr(dead), unix.F_DUPFD_CLOEXEC, max(raised, int(h.Handles)))
+	above, err := unix.FcntlInt(uintptr(dead), unix.F_DUPFD_CLOEXEC, low)
 	if err != nil {
 		return fmt.Errorf("vm: the socket of a restored pVM: %w", err)
 	}

@@ -1,0 +1,36 @@
+package snapshot
+
+import (
+	"bufio"
+	"slices"
+	"testing"
+	"time"
+)
+
+// BenchmarkRestore measures from monitor.Start until a line that the app prints right
+// where the snapshot was made.
+func BenchmarkRestore(b *testing.B) {
+	for _, isolation := range []string{"process", "vm"} {
+		for _, mb := range []string{"16", "256"} {
+			b.Run(isolation+" "+mb+" MB", func(b *testing.B) {
+				c := config(b, isolation, "template", mb)
+				file := save(b, c, "ready")
+				c.Hostname, c.Restore = "copy", file
+				var out *bufio.Reader
+				c.Stdout, out = pipe(b)
+				var took []time.Duration
+				for b.Loop() {
+					t := time.Now()
+					r := start(b, c)
+					expect(b, out, "restored")
+					took = append(took, time.Since(t))
+					r.Kill()
+					r.Wait()
+				}
+				slices.Sort(took)
+				b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs-median")
+				b.ReportMetric(float64(took[0].Microseconds()), "µs-best")
+			})
+		}
+	}
+}
