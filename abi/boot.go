@@ -39,6 +39,7 @@ const (
 	BootFork               // fork is allowed
 	BootFamily             // the family may have several members
 	BootNames              // unix sockets have names outside: of a family, or of channels
+	BootWarm               // process only, with Restore: HandleControl is a mailbox; the handles come there, in one message, when the pVM is to begin
 )
 
 // Kinds of boot records. A record is: kind u16, reserved u16, length u32, then

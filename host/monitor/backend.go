@@ -59,6 +59,23 @@ type Forker interface{ CanFork() }
 // A Restorer is a Backend that makes pVMs of snapshots.
 type Restorer interface{ CanRestore() }
 
+// A Warmer is a Restorer that starts pVMs ahead of time: see Template.
+type Warmer interface {
+	Backend
+	Restorer
+	// Warm starts a process that does all of a restore for which it need not be known
+	// what pVM it will be. The handles from HandleFirst on are as they will be.
+	Warm(spec *Spec) (Warm, error)
+}
+
+// A Warm is a process that waits to become a pVM.
+type Warm interface {
+	// Begin gives it its handles and lets it run. Image, Memory, CPU, Pids, NetOut and
+	// Fork are those of before. After an error it is of no use.
+	Begin(spec *Spec) (Process, error)
+	Discard()
+}
+
 // A Parent is a Process that may fork.
 type Parent interface {
 	Process

@@ -67,6 +67,8 @@ type Config struct {
 	// Restore is the path of a snapshot that the pVM goes on from; see
 	// Instance.Snapshot. Memory and Forks are then those of the snapshot.
 	Restore string
+	// Template, if not nil, has processes of that snapshot ready; see NewTemplate.
+	Template *Template `json:"-"`
 	// Snapshot, if not nil, is that file, opened by the caller, who may close it after
 	// Start. It saves work when many pVMs are made of one, and pages if it is compressed.
 	Snapshot *snapshot.File `json:"-"`

@@ -144,7 +144,7 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 		l.fail()
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
-	proc, err := be.Start(c.spec(&l))
+	proc, err := c.launch(be, c.spec(&l))
 	if err != nil {
 		l.fail()
 		return nil, fmt.Errorf("%s: isolation %s: %w", c.Name, isolation, err)

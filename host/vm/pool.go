@@ -130,6 +130,15 @@ func refill() {
 }
 
 func newShell(image *os.File) (*shell, error) {
+	spec := &process.Spec{Args: []string{"shell"}, Env: runner.ShellEnv(cpuid())}
+	if image == nil {
+		return startShell(spec, process.Allow{})
+	}
+	return startShell(spec, process.Allow{}, image)
+}
+
+// startShell starts a runner that waits, and gives it the files that come before its order.
+func startShell(spec *process.Spec, allow process.Allow, files ...*os.File) (*shell, error) {
 	kvm, err := openKVM()
 	if err != nil {
 		return nil, err
@@ -143,14 +152,19 @@ func newShell(image *os.File) (*shell, error) {
 	unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
 	ours, its := os.NewFile(uintptr(pair[0]), "mailbox"), os.NewFile(uintptr(pair[1]), "mailbox")
 	defer its.Close()
-	p, err := launch(&process.Spec{Args: []string{"shell"}, Env: runner.ShellEnv(cpuid()), Files: []*os.File{its, kvm, its}}, process.Allow{})
+	spec.Files = []*os.File{its, kvm, its}
+	p, err := launch(spec, allow)
 	if err != nil {
 		ours.Close()
 		return nil, err
 	}
 	s := &shell{p, ours}
-	if err = s.ready(); err == nil && image != nil {
-		if err = unix.Sendmsg(pair[0], runner.ShellImage(), unix.UnixRights(fdOf(image)), nil, unix.MSG_NOSIGNAL); err == nil {
+	if err = s.ready(); err == nil && files != nil {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = fdOf(f)
+		}
+		if err = unix.Sendmsg(pair[0], runner.ShellImage(), unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err == nil {
 			err = s.ready()
 		}
 	}

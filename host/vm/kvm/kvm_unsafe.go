@@ -129,9 +129,12 @@ func (v *VM) Close() {
 // Descriptors returns the numbers of the VM and of the vCPU.
 func (v *VM) Descriptors() (vm, vcpu int) { return v.vm, v.vcpu }
 
-// Raise moves the descriptors of the VM and of the vCPU to numbers from low on.
+// Raise moves the descriptors that are below low to numbers from low on.
 func (v *VM) Raise(low int) error {
-	for _, fd := range []*int{&v.vm, &v.vcpu} {
+	for _, fd := range []*int{&v.dev, &v.vm, &v.vcpu} {
+		if *fd < 0 || *fd >= low {
+			continue
+		}
 		n, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, low)
 		if err != nil {
 			return fmt.Errorf("kvm: move descriptor %d to %d and above: %w", *fd, low, err)

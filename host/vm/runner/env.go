@@ -19,6 +19,8 @@ const (
 	envCPUID = "NOYAU_VM_CPUID="
 	envMark  = "+"
 	shellRun = "shell"
+	// templateRun, and the limit of the guest's memory in bytes.
+	templateRun = "template "
 )
 
 // Order is what a runner is told to do. The descriptors are numbers there.
@@ -56,7 +58,9 @@ func Wanted() bool { return os.Getenv("NOYAU_VM") != "" }
 type orders struct {
 	image, kvm, timing int
 	stats, shell       bool
-	order              int64 // when a shell got its image
+	template           bool   // a shell of one image and one snapshot, which come first
+	memory             uint64 // its limit of memory
+	order              int64  // when a shell got its image
 	cpuid              []kvm.CPUIDEntry
 }
 
@@ -77,6 +81,13 @@ func parseEnv(env []string) (o orders, guest []string, err error) {
 		} else if s, ok := strings.CutPrefix(e, envRun); ok {
 			if s == shellRun {
 				o.shell, o.kvm = true, shellKVM
+				continue
+			}
+			if m, ok := strings.CutPrefix(s, templateRun); ok {
+				o.shell, o.template, o.kvm = true, true, shellKVM
+				if o.memory, err = strconv.ParseUint(m, 10, 64); err != nil {
+					return o, nil, fmt.Errorf("vm: %q is no order of a template: %w", e, err)
+				}
 				continue
 			}
 			f := strings.Split(s, ",")

@@ -58,7 +58,9 @@ func begun(env []string) (*Runner, error) {
 	}
 	made := gettime(unix.CLOCK_MONOTONIC)
 	if o.shell {
-		m.VM.CloseDevice()
+		if !o.template { // whose guest may fork
+			m.VM.CloseDevice()
+		}
 		if err := waitForImage(m, &o, cfg); err != nil {
 			return nil, err
 		}

@@ -19,9 +19,11 @@ func (r *Runner) restore(cfg *Config) error {
 	if file < abi.HandleFirst || dead >= cfg.Handles {
 		return fmt.Errorf("vm: handles %d and %d are to be a snapshot and a socket, but there are %d handles", file, dead, cfg.Handles)
 	}
-	h, err := r.mapSnapshot(file)
-	if err != nil {
-		return err
+	h, err := cfg.saved, error(nil)
+	if h == nil {
+		if h, err = mapSnapshot(r.m, file); err != nil {
+			return err
+		}
 	}
 	for fd := dead + 1; fd < cfg.Handles; fd++ { // kept numbers free
 		unix.Close(fd)
@@ -37,7 +39,7 @@ func (r *Runner) restore(cfg *Config) error {
 }
 
 // mapSnapshot maps all pages of a snapshot.
-func (r *Runner) mapSnapshot(file int) (*abi.SnapHeader, error) {
+func mapSnapshot(m *machine.Machine, file int) (*abi.SnapHeader, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(file, &st); err != nil {
 		return nil, fmt.Errorf("vm: the snapshot: %w", err)
@@ -50,12 +52,12 @@ func (r *Runner) mapSnapshot(file int) (*abi.SnapHeader, error) {
 	if wrong != "" {
 		return nil, fmt.Errorf("vm: the snapshot is damaged: %s", wrong)
 	}
-	if e := r.m.Grant(h.Region); e != 0 {
+	if e := m.Grant(h.Region); e != 0 {
 		return nil, fmt.Errorf("vm: the snapshot wants a memory region of %d bytes: %w", h.Region, e)
 	}
 	for i := range int(h.Extents) {
 		e := abi.SnapExtentAt(head, i)
-		if err := r.m.MapPrivate(machine.Addr(e.Addr), e.Len, file, int64(e.At)); err != 0 {
+		if err := m.MapPrivate(machine.Addr(e.Addr), e.Len, file, int64(e.At)); err != 0 {
 			return nil, fmt.Errorf("vm: the snapshot's %d bytes at %#x: %w; is it of another image?", e.Len, e.Addr, err)
 		}
 	}
@@ -66,10 +68,8 @@ func (r *Runner) mapSnapshot(file int) (*abi.SnapHeader, error) {
 // above all of these, and of the handles that it has now. No number is higher than it
 // must be: a larger table of descriptors takes the kernel milliseconds.
 func (r *Runner) bury(h *abi.SnapHeader, file, dead, low int) error {
-	if vm, vcpu := r.m.VM.Descriptors(); min(vm, vcpu) < low {
-		if err := r.m.VM.Raise(low); err != nil {
-			return err
-		}
+	if err := r.m.VM.Raise(low); err != nil {
+		return err
 	}
 	above, err := unix.FcntlInt(uintptr(dead), unix.F_DUPFD_CLOEXEC, low)
 	if err != nil {

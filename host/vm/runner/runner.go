@@ -33,6 +33,7 @@ type Config struct {
 	loaded *program
 	opened bool
 	memory uint64
+	saved  *abi.SnapHeader // of a template: the snapshot, whose pages are mapped already
 }
 
 // Counts are what happened since the start.

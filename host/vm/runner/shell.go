@@ -31,6 +31,12 @@ func ShellEnv(cpuid []kvm.CPUIDEntry) []string {
 	return append(base(cpuid), envRun+shellRun)
 }
 
+// TemplateEnv returns the environment of a template: a shell for pVMs of one snapshot, with
+// this limit of memory. It is sent ShellImage with the image and the snapshot first.
+func TemplateEnv(cpuid []kvm.CPUIDEntry, memory uint64) []string {
+	return append(base(cpuid), fmt.Sprintf("%s%s%d", envRun, templateRun, memory))
+}
+
 // ShellReady is the word of a shell whose machine is made.
 const ShellReady = "ready"
 
@@ -100,7 +106,7 @@ func takeOrder(b []byte, o *orders, cfg *Config) (int, error) {
 
 // ShellImage returns the message that makes a shell load an image before its
 // order comes; the image's descriptor goes with it. The shell says ShellReady
-// again. The order must then be for the same image.
+// again. The order must then be for the same image. Of a template: and the snapshot's.
 func ShellImage() []byte { return make([]byte, 16) }
 
 // waitForImage turns a shell into a runner: cfg and o are as they would be had
@@ -110,7 +116,11 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 	if err := m.VM.Raise(raised); err != nil {
 		return err
 	}
-	if err := cfg.open(m, &abi.BootHeader{}); err != nil {
+	boot := &abi.BootHeader{}
+	if o.template {
+		boot.Memory, boot.Restore = o.memory, 1
+	}
+	if err := cfg.open(m, boot); err != nil {
 		return err
 	}
 	b := make([]byte, maxOrder)
@@ -128,6 +138,16 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 			if err := preload(m, cfg, fds[0]); err != nil {
 				return err
 			}
+			continue
+		}
+		if n == len(ShellImage()) && len(fds) == 2 && o.template && cfg.loaded == nil {
+			if err := preload(m, cfg, fds[0]); err != nil {
+				return err
+			}
+			if cfg.saved, err = mapSnapshot(m, fds[1]); err != nil {
+				return err
+			}
+			unix.Close(fds[1])
 			continue
 		}
 		want, err := takeOrder(b[:n], o, cfg)

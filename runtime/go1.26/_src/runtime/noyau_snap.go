@@ -251,6 +251,8 @@ func noyauRestored(info, gettimeofday, clockGettime uintptr) {
 	vdsoGettimeofdaySym, vdsoClockgettimeSym = gettimeofday, clockGettime
 	if info != 0 {
 		noyauVMInit(info)
+	} else {
+		noyauAwait()
 	}
 	noyauMono += noyauSnap.head.Mono - nanotime()
 	memory := noyau.boot.Memory
@@ -274,6 +276,38 @@ func noyauRestored(info, gettimeofday, clockGettime uintptr) {
 		if s != nil {
 			noyauWatch(int32(handle))
 		}
+	}
+}
+
+// noyauAwait waits, in a process that was started ahead of time, for the handles that make
+// it a pVM: they come in one message and take the numbers from 0 on.
+func noyauAwait() {
+	const cloexec, maxHandles = 0x80000, 64
+	b := &noyauSnap.boot
+	var h noyauabi.BootHeader
+	n := noyauHostcall(noyauabi.CallPread, noyauabi.HandleBoot, uintptr(unsafe.Pointer(b)), noyauabi.BootSize, 0, 0, 0)
+	if n != noyauabi.BootSize || !h.Take(b[:]) || h.Flags&noyauabi.BootWarm == 0 {
+		return
+	}
+	var rights struct {
+		size        uintptr
+		level, kind int32
+		fd          [maxHandles]int32
+	}
+	var word [8]byte
+	iov := [2]uintptr{uintptr(noescape(unsafe.Pointer(&word))), unsafe.Sizeof(word)}
+	msg := [7]uintptr{2: uintptr(noescape(unsafe.Pointer(&iov))), 3: 1, 4: uintptr(noescape(unsafe.Pointer(&rights))), 5: unsafe.Sizeof(rights)}
+	const cmsgCloexec = 0x40000000
+	if r := noyauHostcall(noyauabi.CallRecvmsg, noyauabi.HandleControl, uintptr(noescape(unsafe.Pointer(&msg))), cmsgCloexec, 0, 0, 0); int(r) <= 0 {
+		exit(0) // nobody wants it any more
+	}
+	const header = 16
+	if rights.size < header || rights.size > unsafe.Sizeof(rights) {
+		exit(125)
+	}
+	for i, fd := range rights.fd[:(rights.size-header)/4] {
+		noyauHostcall(noyauabi.CallDup, uintptr(fd), uintptr(i), cloexec, 0, 0, 0)
+		noyauHostcall(noyauabi.CallClose, uintptr(fd), 0, 0, 0, 0, 0)
 	}
 }
 
