@@ -77,8 +77,18 @@ func Restored() bool { return restored.Load() }
 
 var restored atomic.Bool
 
+// gate is closed when a snapshot has been written, and in a restored pVM when that is
+// complete: it does not fork before.
+var gate atomic.Pointer[chan struct{}]
+
 // snapshot writes this pVM to a file.
 func snapshot() {
+	done := make(chan struct{})
+	gate.Store(&done)
+	defer func() {
+		gate.Store(nil)
+		close(done)
+	}()
 	for _, f := range freezes {
 		f()
 	}
@@ -105,6 +115,9 @@ func snapshot() {
 // which has not the rights in narrow.
 func Fork(asked bool, narrow uint32) (uint32, linux.Errno) {
 	shareStdio()
+	if done := gate.Load(); done != nil {
+		<-*done
+	}
 	pid, e := host.Fork(asked, narrow)
 	if e != 0 || pid != 0 {
 		return pid, e

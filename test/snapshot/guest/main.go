@@ -22,7 +22,7 @@ import (
 )
 
 var cases = map[string]func(args []string){
-	"count": count, "template": template, "args": arguments, "clock": clock, "heap": heap, "connection": connection, "fault": fault,
+	"count": count, "template": template, "args": arguments, "clock": clock, "share": share, "heap": heap, "connection": connection, "fault": fault,
 }
 
 func main() {
