@@ -203,6 +203,23 @@ func (b *Bench) ipc() ([]Result, error) {
 	return lines("µs", 1e3, min(b.rounds, 20), append(ways, b.ways(p, b.families(monitor.DefaultForks), n)...))
 }
 
+// parallel compares forks that share a job with goroutines that do.
+func (b *Bench) parallel() ([]Result, error) {
+	p, err := b.program("examples/mapreduce")
+	if err != nil {
+		return nil, err
+	}
+	subjects := append([]Subject{native2}, b.families(monitor.DefaultForks)...)
+	var results []Result
+	for _, workers := range []string{"1", "2"} {
+		r, err := lines("ms", 1e6, b.loads, b.ways(p, subjects, "-time", "-mb", b.short("64", "16"), "-workers", workers))
+		if results = append(results, r...); err != nil {
+			return results, err
+		}
+	}
+	return results, nil
+}
+
 // gcc compiles a C program of ours.
 func (b *Bench) gcc(source string) (string, error) {
 	file := filepath.Join(b.dir, filepath.Base(source)+".native")

@@ -52,6 +52,7 @@ var measures = []struct {
 	{"many", "many at once", (*Bench).many},
 	{"clones", "pVMs made of one snapshot", (*Bench).clones},
 	{"fork", "fork", (*Bench).fork},
+	{"parallel", "one job on several processors, by forks", (*Bench).parallel},
 	{"ipc", "what members of a family say to each other", (*Bench).ipc},
 }
 

@@ -42,13 +42,18 @@ func (b *Bench) prepare() error {
 	return b.goBuild(filepath.Join(filepath.Dir(self), vm.RunnerName), "./host/vm/noyau-vm")
 }
 
-// program builds guest/name natively and as an image, once.
+// program builds guest/name, or the package with that path in the module, natively and
+// as an image, once.
 func (b *Bench) program(name string) (*Program, error) {
-	if p := b.programs[name]; p != nil {
+	key := name
+	if p := b.programs[key]; p != nil {
 		return p, nil
 	}
-	p := &Program{name, filepath.Join(b.dir, name), filepath.Join(b.dir, name+".img")}
 	pkg := "./bench/guest/" + name
+	if strings.Contains(name, "/") {
+		name, pkg = filepath.Base(name), "./"+name
+	}
+	p := &Program{name, filepath.Join(b.dir, name), filepath.Join(b.dir, name+".img")}
 	if err := b.goBuild(p.Native, pkg); err != nil {
 		return nil, err
 	}
@@ -64,7 +69,7 @@ func (b *Bench) program(name string) (*Program, error) {
 			return nil, err
 		}
 	}
-	b.programs[name] = p
+	b.programs[key] = p
 	return p, nil
 }
 

@@ -19,6 +19,7 @@ func main() {
 	workers := flag.Int("workers", 4, "`number` of workers")
 	mb := flag.Int("mb", 16, "size in `MB` of the text that is made if no file is given")
 	top := flag.Int("top", 10, "`number` of words to print")
+	measure := flag.Bool("time", false, "print how long the job took, in ns, and nothing else")
 	flag.Parse()
 	log.SetFlags(0)
 	if *workers < 1 || *mb < 1 || flag.NArg() > 1 {
@@ -39,7 +40,12 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Printf("%d %s: %v", *workers, how, time.Since(t).Round(time.Millisecond))
+	took := time.Since(t)
+	if *measure {
+		fmt.Printf("%d MB of text, %d workers: %d\n", len(text)>>20, *workers, took.Nanoseconds())
+		return
+	}
+	log.Printf("%d %s: %v", *workers, how, took.Round(time.Millisecond))
 	all := 0
 	for _, n := range total {
 		all += n
