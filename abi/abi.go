@@ -30,7 +30,8 @@ const (
 	HandleControl = 3 // sequenced-packet socket to the monitor: Msg both ways
 	HandleBoot    = 4 // read-only file: BootHeader, then the boot payload
 	HandlePoll    = 5 // the epoll instance of this pVM (process only)
-	HandleFirst   = 6 // the first number for anything else
+	HandleLeash   = 6 // where fork is allowed: says nothing and cannot be closed, ends with the monitor; else the boot block again
+	HandleFirst   = 6 // the first number that is not the same for all
 )
 
 // Host calls: the numbers are those of Linux on amd64. All calls are

@@ -25,8 +25,9 @@ type Spec struct {
 	Tick    time.Duration
 	NetOut  bool // datagrams may be sent to any address without asking
 	Fork    bool
-	Restore bool // one of Handles is a snapshot
-	Above   int  // all handles that the snapshot speaks of are below this number
+	Leash   *os.File // with Fork: what it forks is killed when nobody has this any more; the other end is abi.HandleLeash
+	Restore bool     // one of Handles is a snapshot
+	Above   int      // all handles that the snapshot speaks of are below this number
 	Options map[string]string
 	Timing  *Timing // nil: nobody asks
 }

@@ -23,6 +23,7 @@ func (processBackend) Start(s *Spec) (Process, error) {
 			Fork:         s.Fork,
 			Restore:      s.Restore,
 		},
+		Leash: s.Leash,
 	})
 	if err != nil {
 		return nil, err

@@ -22,7 +22,8 @@ type launch struct {
 	image   *os.File
 	owned   bool // image is to be closed
 	boot    *boot
-	family  *family // nil: it will stay alone
+	family  *family  // nil: it will stay alone
+	leash   *os.File // nil: it may not fork; else its forks are killed when the last copy of this is closed
 
 	child     *broker.Exec // it is one: roots and ports are the family's
 	pid, ppid uint32       // of a child
@@ -86,6 +87,9 @@ func (l *launch) prepare(c *Config) error {
 		return err
 	}
 	l.handles[abi.HandleBoot] = block
+	if l.leash == nil {
+		l.handles[abi.HandleLeash] = block
+	}
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("epoll: %w", err)
@@ -121,6 +125,23 @@ func (l *launch) streams(c *Config) error {
 	return nil
 }
 
+// giveLeash gives the handle by which a family ends with this process. A pVM that may
+// not fork has something else there, so that whoever goes on from a snapshot finds the
+// number taken, as it was.
+func (l *launch) giveLeash(forks bool) error {
+	if !forks {
+		l.give(nil) // the boot block, once more
+		return nil
+	}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("leash: %w", err)
+	}
+	l.give(os.NewFile(uintptr(p[0]), "leash"))
+	l.leash = os.NewFile(uintptr(p[1]), "leash")
+	return nil
+}
+
 // same says whether two writers are one, without tripping over writers of types
 // that cannot be compared.
 func same(a, b any) (eq bool) {
@@ -140,6 +161,9 @@ func fdOf(f *os.File) (fd uintptr) {
 // boot block and the epoll instance.
 func (l *launch) extras(c *Config, boot *boot) error {
 	l.handles = append(l.handles, nil, nil)
+	if err := l.giveLeash(c.Forks > 1); err != nil {
+		return err
+	}
 	if !c.NoHostCerts {
 		if f, size := certificates(); f != nil {
 			boot.hostFile(certPath, 0o644, len(l.handles), size)
@@ -224,6 +248,9 @@ func (l *launch) closeGuests() {
 		if f != nil {
 			f.Close()
 		}
+	}
+	if l.leash != nil {
+		l.leash.Close()
 	}
 	if l.owned {
 		l.image.Close()

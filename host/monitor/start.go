@@ -167,6 +167,6 @@ func (c *Config) spec(l *launch) *Spec {
 		Above: above,
 		Name:  c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
 		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
-		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Restore: l.snapshot != nil, Options: c.Options, Timing: c.Timing,
+		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Leash: l.leash, Restore: l.snapshot != nil, Options: c.Options, Timing: c.Timing,
 	}
 }

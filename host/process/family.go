@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,8 @@ import (
 // stay in the process group of the first: nothing that an image may call changes the
 // group. So the group is the family, those members included that nobody was told of.
 type family struct {
-	pgid int
+	pgid  int
+	leash int // the writing end, or -1: see hold
 
 	mu      sync.Mutex
 	members int // that somebody waits for
@@ -57,6 +59,38 @@ func (b *births) wait() {
 	none := b.none
 	b.mu.Unlock()
 	<-none
+}
+
+// hold makes the end of this process kill the family. A process that dies with its
+// parent says so itself (PR_SET_PDEATHSIG), and a hostile fork does not. But the
+// kernel signals what happens to a pipe to a process group, if it is asked to, as long as
+// the pipe is open somewhere; every fork has its reading end open, and the filter keeps it
+// so. Nothing is ever written to it.
+func (f *family) hold(write, read *os.File) error {
+	fd, err := number(read)
+	if err != nil {
+		return fmt.Errorf("process: leash: %w", err)
+	}
+	for _, c := range []struct {
+		name     string
+		cmd, arg int
+	}{
+		{"owner", unix.F_SETOWN, -f.pgid},
+		{"signal", unix.F_SETSIG, int(unix.SIGKILL)},
+		{"mode", unix.F_SETFL, unix.O_ASYNC | unix.O_NONBLOCK},
+	} {
+		if _, err := unix.FcntlInt(uintptr(fd), c.cmd, c.arg); err != nil {
+			return fmt.Errorf("process: %s of the leash of %d: %w", c.name, f.pgid, err)
+		}
+	}
+	if fd, err = number(write); err == nil {
+		fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("process: leash: %w", err)
+	}
+	f.leash = aboveHandles(fd)
+	return nil
 }
 
 // Adopt makes a Process of a fork of the image. pid comes from the kernel.
@@ -151,6 +185,9 @@ func (f *family) leave(fd int) (last bool) {
 	// Until it is reaped its number, and so that of the group, is nobody else's.
 	unix.Kill(-f.pgid, unix.SIGKILL)
 	for waitFor(unix.P_PGID, f.pgid) == nil {
+	}
+	if f.leash >= 0 {
+		unix.Close(f.leash)
 	}
 	return true
 }

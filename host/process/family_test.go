@@ -1,9 +1,17 @@
 package process
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -61,6 +69,94 @@ func TestKillFamily(t *testing.T) {
 	}
 }
 
+// TestLeash: forks that do not ask to die with the monitor do, however it ends.
+func TestLeash(t *testing.T) {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestFamilyRole$", "-test.v")
+	if os.Getenv(roleVar) == "" {
+		cmd.Env = append(os.Environ(), roleVar+"=family")
+	} else {
+		cmd.Env = append(os.Environ(), roleVar+"=unprivileged family")
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pgid := 0
+	for s := bufio.NewScanner(out); pgid == 0 && s.Scan(); {
+		fmt.Sscanf(s.Text(), "group %d", &pgid)
+	}
+	if pgid == 0 {
+		cmd.Process.Kill()
+		cmd.Wait()
+		t.Fatal("the monitor has started no family")
+	}
+	if n := running(t, pgid); n != 3 {
+		t.Errorf("%d forks run, want 3", n)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	for range 500 {
+		if running(t, pgid) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("forks live on without their monitor")
+	unix.Kill(-pgid, unix.SIGKILL)
+}
+
+// TestFamilyRole is not a test: it is the monitor that TestLeash kills. The first image
+// has ended then, and what it has forked has never said anything to anybody.
+func TestFamilyRole(t *testing.T) {
+	if !strings.HasSuffix(os.Getenv(roleVar), "family") {
+		t.Skip("a part of TestLeash")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest := forker(3)
+	image := guest.file(t)
+	p, err := Start(Spec{Image: image, Files: append(testFiles(t), r), Allow: Allow{Fork: true}, Leash: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	os.Remove(image.Name())
+	for range 500 {
+		if running(t, p.PID()) == 3 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	fmt.Printf("group %d\n", p.PID())
+	time.Sleep(time.Minute)
+	w.Close()
+}
+
+// running counts the processes of a group that have not ended.
+func running(t *testing.T, pgid int) (n int) {
+	t.Helper()
+	list, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range list {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		if f[2] == strconv.Itoa(pgid) && f[0] != "Z" && f[0] != "X" {
+			n++
+		}
+	}
+	return n
+}
+
 // TestAdopt refuses what is no fork of the image.
 func TestAdopt(t *testing.T) {
 	loop := new(code).raw(0xeb, 0xfe)
@@ -95,6 +191,9 @@ func TestForkForbidden(t *testing.T) {
 		new(code).sys(abi.CallPrctl, unix.PR_SET_DUMPABLE, 1),                     // looked into
 		new(code).sys(abi.CallPrctl, unix.PR_SET_PDEATHSIG, 0),                    // outlive the monitor
 		new(code).sys(abi.CallDup, 1, 9, 0),                                       // survive an exec
+		new(code).sys(abi.CallClose, abi.HandleLeash),                             // outlive it otherwise
+		new(code).sys(abi.CallClose, 1<<32|abi.HandleLeash),                       // the kernel looks at 32 bits
+		new(code).sys(abi.CallDup, 1, abi.HandleLeash, unix.O_CLOEXEC),            // as closing it
 		new(code).sys(abi.CallItimer, unix.ITIMER_REAL, 0, 0),                     // another clock
 	} {
 		if st := start(t, guest.exit(survived), Spec{Allow: Allow{Fork: true}}); st != killed {

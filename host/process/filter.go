@@ -241,6 +241,8 @@ func (a *assembler) cond(c Cond, yes, no string) {
 	switch c.op {
 	case opInt:
 		a.word(lo, math.MaxUint32, uint32(c.a), yes, no)
+	case opIntNot:
+		a.word(lo, math.MaxUint32, uint32(c.a), no, yes)
 	case opEqual:
 		a.word(hi, math.MaxUint32, uint32(c.a>>32), "", no)
 		a.word(lo, math.MaxUint32, uint32(c.a), yes, no)

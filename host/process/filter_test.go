@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
+	"reflect"
+	"slices"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -31,6 +33,8 @@ func good(all []Cond) (args [6]uint64) {
 		switch c.op {
 		case opMasked:
 			args[c.Arg] = c.b
+		case opIntNot:
+			args[c.Arg] = c.a + 1
 		default:
 			args[c.Arg] = c.a
 		}
@@ -46,6 +50,8 @@ func bad(r *Rule, all []Cond) (list [][6]uint64) {
 		switch c.op {
 		case opRange:
 			tries = []uint64{c.a - 1, c.b, 0x400000, 1 << 63}
+		case opIntNot:
+			tries = []uint64{c.a, c.a | 1<<32, c.a | 1<<63}
 		case opInt:
 			for bit := range 32 {
 				tries = append(tries, c.a^1<<bit)
@@ -199,14 +205,10 @@ func documentation() string {
 	return s
 }
 
-// extra are the rules that Allow adds.
+// extra are the rules that Allow adds or changes.
 func extra(base []Rule) (list []Rule) {
-	known := map[uint32]bool{}
-	for _, r := range base {
-		known[r.Nr] = true
-	}
-	for i, r := range ImageRules(Allow{true, true, true, true}) {
-		if i == 0 || !known[r.Nr] {
+	for _, r := range ImageRules(Allow{true, true, true, true}) {
+		if !slices.ContainsFunc(base, func(b Rule) bool { return reflect.DeepEqual(b, r) }) {
 			list = append(list, r)
 		}
 	}

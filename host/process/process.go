@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
 )
 
 // A Process is an image that runs. Its methods are safe for concurrent use.
@@ -77,6 +79,9 @@ func check(s *Spec) (err error) {
 			}
 		}
 	}
+	if s.Leash != nil && (!s.Allow.Fork || len(s.Files) <= abi.HandleLeash) {
+		return fmt.Errorf("process: a leash is for images that may fork and have a file %d", abi.HandleLeash)
+	}
 	if s.Filter == nil {
 		s.Filter, err = imageFilter(s.Allow)
 	}
@@ -105,7 +110,15 @@ func launch(s *Spec, j *jail, g *group) (*Process, error) {
 		err := plan.launch()
 		runtime.KeepAlive(s)
 		if err == nil {
-			return newProcess(s, j, g, plan), nil
+			p := newProcess(s, j, g, plan)
+			if s.Leash != nil {
+				if err := p.family.hold(s.Leash, s.Files[abi.HandleLeash]); err != nil {
+					p.Kill()
+					p.Wait()
+					return nil, err
+				}
+			}
+			return p, nil
 		}
 		if j = less(j, g, src, plan, err); j == nil {
 			return nil, err
@@ -148,7 +161,7 @@ func less(j *jail, g *group, src *sources, p *plan, err error) *jail {
 func newProcess(s *Spec, j *jail, g *group, p *plan) *Process {
 	pr := &Process{pid: int(p.fail.pid), pidfd: int(p.pidfd), group: g, runner: !s.Filter.image, report: j.reportOf(s, g, p)}
 	if s.Allow.Fork {
-		pr.family = &family{pgid: pr.pid, members: 1}
+		pr.family = &family{pgid: pr.pid, members: 1, leash: -1}
 	}
 	return pr
 }

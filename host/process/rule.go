@@ -28,10 +28,14 @@ const (
 	opEqual
 	opMasked
 	opRange
+	opIntNot
 )
 
 // Int wants argument arg, an int to the kernel, to be v.
 func Int(arg int, v uint32) Cond { return Cond{arg, opInt, uint64(v), 0} }
+
+// IntNot wants argument arg, an int to the kernel, to be another than v.
+func IntNot(arg int, v uint32) Cond { return Cond{arg, opIntNot, uint64(v), 0} }
 
 // Equal wants argument arg to be v.
 func Equal(arg int, v uint64) Cond { return Cond{arg, opEqual, v, 0} }
@@ -54,6 +58,8 @@ func (c Cond) Holds(args [6]uint64) bool {
 	switch c.op {
 	case opInt:
 		return uint32(v) == uint32(c.a)
+	case opIntNot:
+		return uint32(v) != uint32(c.a)
 	case opEqual:
 		return v == c.a
 	case opMasked:
@@ -67,6 +73,8 @@ func (c Cond) String() string {
 	switch c.op {
 	case opInt:
 		return fmt.Sprintf("int arg%d == %#x", c.Arg, c.a)
+	case opIntNot:
+		return fmt.Sprintf("int arg%d != %#x", c.Arg, c.a)
 	case opEqual:
 		return fmt.Sprintf("arg%d == %#x", c.Arg, c.a)
 	case opMasked:

@@ -55,6 +55,14 @@ func ImageRules(a Allow) []Rule {
 		{abi.CallSigstack, "sigaltstack", nil, "the stack of these handlers, at start"},
 		{abi.CallExit, "exit_group", nil, "the end"},
 	}
+	if a.Fork {
+		for i := range rules {
+			if rules[i].Nr == abi.CallClose {
+				rules[i].Any = [][]Cond{all(IntNot(0, abi.HandleLeash))}
+				rules[i].Why = "give handles back; where fork is allowed, not the one that ends with the monitor"
+			}
+		}
+	}
 	if a.Restore {
 		for i := range rules {
 			if rules[i].Nr == abi.CallMap {
@@ -65,7 +73,7 @@ func ImageRules(a Allow) []Rule {
 		}
 	}
 	if a.Restore || a.Fork {
-		rules = append(rules, Rule{abi.CallDup, "dup3", [][]Cond{all(Int(2, unix.O_CLOEXEC))},
+		rules = append(rules, Rule{abi.CallDup, "dup3", [][]Cond{all(Int(2, unix.O_CLOEXEC), IntNot(1, abi.HandleLeash))},
 			"a forked or restored pVM puts its own handles in the place of those of before"})
 	}
 	if a.Clock {

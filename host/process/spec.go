@@ -24,6 +24,11 @@ type Spec struct {
 	Tick    time.Duration // CPU time between two SIGPROF; 0: none
 
 	Allow Allow
+	// Leash, with Allow.Fork, is the writing end of a pipe whose other end is the file at
+	// abi.HandleLeash, which such an image cannot let go of: all that it has forked is
+	// killed when nobody has the writing end any more. The caller closes its own when
+	// Start has returned; Process has another until the family has ended.
+	Leash *os.File
 	// Filter replaces the list of system calls; nil: ImageRules(Allow).
 	Filter *Filter
 	// Cgroup is the name of the control group made for Memory, CPU and Pids;
