@@ -53,6 +53,9 @@ func TestRunConfig(t *testing.T) {
 		}},
 		{"no net", []string{"--net=none"}, func(c monitor.Config) bool { return c.Net.None }},
 		{"loopback", []string{"--net", "host-loopback", "--allow-out", "10.0.2.2"}, func(c monitor.Config) bool { return c.Net.HostLoopback }},
+		{"channels", []string{"--channel", "a=listen", "--channel", "b.1=dial"}, func(c monitor.Config) bool {
+			return reflect.DeepEqual(c.Channels, []monitor.Channel{{Name: "a", Listen: true}, {Name: "b.1"}}) && filepath.Base(c.ChannelDir) == "channels"
+		}},
 		{"user", []string{"-u", "1000:100"}, func(c monitor.Config) bool { return c.UID == 1000 && c.GID == 100 }},
 		{"user alone", []string{"-u", "7"}, func(c monitor.Config) bool { return c.UID == 7 && c.GID == 7 }},
 		{"ulimit", []string{"--ulimit", "nofile=10:20"}, func(c monitor.Config) bool {
@@ -115,6 +118,9 @@ func TestRunConfigRefuses(t *testing.T) {
 		{[]string{"--ulimit", "x"}, `ulimit "x"`},
 		{[]string{"--stop-signal", "SIGNOPE"}, "not a signal"},
 		{[]string{"--stop-timeout", "-1"}, "negative"},
+		{[]string{"--channel", "x"}, "NAME=listen"},
+		{[]string{"--channel", "x=both"}, "NAME=listen"},
+		{[]string{"--channel", "../x=dial"}, "NAME=listen"},
 	}
 	for _, tt := range tests {
 		f, _, err := parse(t, append(tt.flags, "x")...)
@@ -204,5 +210,24 @@ func TestPackageBase(t *testing.T) {
 		if got := packageBase(tt[0], tt[1]); got != tt[2] {
 			t.Errorf("%s (%s): %q, want %q", tt[0], tt[1], got, tt[2])
 		}
+	}
+}
+
+func TestExecFlag(t *testing.T) {
+	for _, bad := range []string{"=x", "x=", "a=/no/such/image"} {
+		f, _, err := parse(t, "--exec", bad, "x")
+		if err == nil {
+			_, err = f.images(t.Context())
+		}
+		if err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+	f, _, err := parse(t, "--exec", "self", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := f.images(t.Context()); err != nil || !reflect.DeepEqual(list, []monitor.Exec{{Name: monitor.ExecSelf}}) {
+		t.Error(list, err)
 	}
 }

@@ -84,7 +84,8 @@ func (f *restoreFlags) config(cmd *cobra.Command, t *frozen) (monitor.Config, er
 	if !cmd.Flags().Changed("fork") {
 		c.Forks = t.meta.Forks
 	}
-	return c, nil
+	c.Exec, err = f.images(cmd.Context())
+	return c, err
 }
 
 func newRestore() *cobra.Command {
