@@ -51,6 +51,7 @@ var measures = []struct {
 	{"dials", "lost wake-ups", (*Bench).dial},
 	{"many", "many at once", (*Bench).many},
 	{"clones", "pVMs made of one snapshot", (*Bench).clones},
+	{"restore", "one pVM made of a snapshot", (*Bench).restore},
 	{"fork", "fork", (*Bench).fork},
 	{"parallel", "one job on several processors, by forks", (*Bench).parallel},
 	{"ipc", "what members of a family say to each other", (*Bench).ipc},

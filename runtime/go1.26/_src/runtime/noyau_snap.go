@@ -306,7 +306,9 @@ func noyauAwait() {
 		exit(125)
 	}
 	for i, fd := range rights.fd[:(rights.size-header)/4] {
-		noyauHostcall(noyauabi.CallDup, uintptr(fd), uintptr(i), cloexec, 0, 0, 0)
+		if i != noyauabi.HandleLeash { // which every process has from its launch
+			noyauHostcall(noyauabi.CallDup, uintptr(fd), uintptr(i), cloexec, 0, 0, 0)
+		}
 		noyauHostcall(noyauabi.CallClose, uintptr(fd), 0, 0, 0, 0, 0)
 	}
 }
