@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -121,11 +122,19 @@ func (t *Template) warm() (Warm, error) {
 	return t.be.Warm(c.spec(&l))
 }
 
+// refillAfter is when one that was taken is replaced: making it must not slow down the
+// pVM that begins.
+const refillAfter = 5 * time.Millisecond
+
 // take is one that waits, nil if there is none.
 func (t *Template) take() Warm {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	defer t.refill()
+	time.AfterFunc(refillAfter, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.refill()
+	})
 	if len(t.ready) == 0 {
 		return nil
 	}
