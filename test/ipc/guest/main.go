@@ -242,6 +242,7 @@ func rights([]string) {
 	must(err)
 	_, _, err = c.(*net.UnixConn).WriteMsgUnix([]byte("x"), syscall.UnixRights(0), nil)
 	check(errors.Is(err, syscall.EOPNOTSUPP), err)
+	io.ReadAll(c) // what is not read resets the connection
 	c.Close()
 	must(p.Wait())
 	fmt.Println("done")
