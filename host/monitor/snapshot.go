@@ -38,7 +38,7 @@ func (i *Instance) Snapshot(ctx context.Context, path string, o SnapshotOptions)
 func (c *Config) describe() snapshot.Meta {
 	m := snapshot.Meta{
 		Image: c.Image, Name: c.Name, Arg0: c.Arg0, Dir: c.Dir, Hostname: c.Hostname, Args: c.Args, Env: c.Env,
-		UID: c.UID, GID: c.GID, Memory: c.Memory, Forks: c.Forks,
+		UID: c.UID, GID: c.GID, Memory: c.Memory, Forks: c.Forks, Processor: snapshot.Processor(),
 	}
 	if m.Image == "" && c.ImageFile != nil {
 		m.Image = c.ImageFile.Name()

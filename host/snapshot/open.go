@@ -42,7 +42,10 @@ func Open(path string) (*File, error) {
 		return nil, err
 	}
 	s := &File{name: path, data: f}
-	if s.Meta, err = Read(f); err != nil {
+	if s.Meta, err = Read(f); err == nil {
+		err = s.checkProcessor(path, Processor())
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -41,6 +41,7 @@ type Meta struct {
 	Image       string // path of the image when the snapshot was made
 	ImageSum    string // SHA-256 of the image
 	Made        time.Time
+	Processor   []string `json:",omitempty"` // as Processor returned then; none: not known
 
 	// What the pVM was started with.
 	Name, Arg0, Dir, Hostname string
