@@ -15,49 +15,24 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"noyau.dev/test/internal/cases"
 )
 
-var cases = map[string]func(args []string){
-	"run": run, "helper": helper, "pipes": pipes, "files": files, "signals": signals, "extra": extra, "deaf": deaf,
-	"nested": nested, "refused": refused, "large": large, "bomb": bomb, "parallel": parallel, "wait": wait,
-	"inherit": inherit, "orphan": orphan, "deathsig": deathsig, "closed": closed, "many": many, "streams": streams,
-
-	// What children do.
-	"echo": echo, "cat": cat, "exit": exit, "sleep": sleep, "term": term, "fill": fill, "write3": write3, "fork": again, "late": late,
-}
-
 func main() {
-	name := filepath.Base(os.Args[0])
-	if len(os.Args) > 1 {
-		name = os.Args[1]
-	}
-	f := cases[name]
-	if f == nil {
-		die("no case", os.Args)
-	}
-	f(os.Args[min(2, len(os.Args)):])
-}
+	cases.Run(map[string]func(args []string){
+		"run": run, "helper": helper, "pipes": pipes, "files": files, "signals": signals, "extra": extra, "deaf": deaf,
+		"nested": nested, "refused": refused, "large": large, "bomb": bomb, "parallel": parallel, "wait": wait,
+		"inherit": inherit, "orphan": orphan, "deathsig": deathsig, "closed": closed, "many": many, "streams": streams,
 
-func die(v ...any) {
-	fmt.Fprintln(os.Stderr, v...)
-	os.Exit(99)
-}
-
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
-func check(ok bool, v ...any) {
-	if !ok {
-		panic(fmt.Sprintln(v...))
-	}
+		// What children do.
+		"echo": echo, "cat": cat, "exit": exit, "sleep": sleep, "term": term, "fill": fill, "write3": write3, "fork": again, "late": late,
+	})
 }
 
 func self(args ...string) *exec.Cmd {
 	path, err := os.Executable()
-	must(err)
+	cases.Must(err)
 	return exec.Command(path, args...)
 }
 
@@ -76,72 +51,72 @@ func run([]string) {
 	c.Stdout, c.Stderr = &out, &errs
 	err := c.Run()
 	var exit *exec.ExitError
-	check(errors.As(err, &exit) && exit.ExitCode() == 2, err)
+	cases.Check(errors.As(err, &exit) && exit.ExitCode() == 2, err)
 	dir, err := filepath.EvalSymlinks(os.TempDir())
-	must(err)
-	check(out.String() == fmt.Sprintf(`["a" "b c"] "input" "x=y" %s`, dir), out.String())
-	check(errs.String() == "to stderr", errs.String())
+	cases.Must(err)
+	cases.Check(out.String() == fmt.Sprintf(`["a" "b c"] "input" "x=y" %s`, dir), out.String())
+	cases.Check(errs.String() == "to stderr", errs.String())
 	fmt.Println("done")
 }
 
 // helper looks for a program by name.
 func helper([]string) {
 	path, err := exec.LookPath("helper")
-	must(err)
+	cases.Must(err)
 	st, err := os.Stat(path)
-	must(err)
-	check(st.Mode().IsRegular() && st.Mode().Perm()&0o111 != 0, st.Mode())
+	cases.Must(err)
+	cases.Check(st.Mode().IsRegular() && st.Mode().Perm()&0o111 != 0, st.Mode())
 	out, err := exec.Command("helper", "echo", "x").Output()
 	var exit *exec.ExitError
-	check(errors.As(err, &exit) && exit.ExitCode() == 1 && strings.HasPrefix(string(out), `["x"]`), string(out), err)
-	check(string(exit.Stderr) == "to stderr", string(exit.Stderr))
+	cases.Check(errors.As(err, &exit) && exit.ExitCode() == 1 && strings.HasPrefix(string(out), `["x"]`), string(out), err)
+	cases.Check(string(exit.Stderr) == "to stderr", string(exit.Stderr))
 	// argv[0] is the caller's choice.
 	c := exec.Command("helper")
 	c.Args = []string{"/some/where/echo"}
 	out, err = c.Output()
-	check(err == nil && strings.HasPrefix(string(out), `[] "" ""`), string(out), err)
+	cases.Check(err == nil && strings.HasPrefix(string(out), `[] "" ""`), string(out), err)
 	// A relative path is one in the child's directory.
 	c = exec.Command("./helper", "echo")
 	c.Dir = filepath.Dir(path)
-	must(c.Run())
+	cases.Must(c.Run())
 	fmt.Println("done")
 }
 
 func cat([]string) {
 	_, err := io.Copy(os.Stdout, os.Stdin)
-	must(err)
+	cases.Must(err)
 }
 
 // pipes moves much through a child, both ways at once.
 func pipes([]string) {
 	c := self("cat")
 	in, err := c.StdinPipe()
-	must(err)
+	cases.Must(err)
 	out, err := c.StdoutPipe()
-	must(err)
-	must(c.Start())
+	cases.Must(err)
+	cases.Must(c.Start())
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // 4 MB
 	go func() {
 		in.Write(data)
 		in.Close()
 	}()
 	got, err := io.ReadAll(out)
-	must(err)
-	check(bytes.Equal(got, data), len(got))
-	must(c.Wait())
+	cases.Must(err)
+	cases.Check(bytes.Equal(got, data), len(got))
+	cases.Must(c.Wait())
 	// And a conversation.
 	c = self("cat")
 	in, _ = c.StdinPipe()
 	out, _ = c.StdoutPipe()
-	must(c.Start())
+	cases.Must(c.Start())
 	for i := range 100 {
 		fmt.Fprintf(in, "line %d\n", i)
 		var b [64]byte
 		n, err := out.Read(b[:])
-		check(err == nil && string(b[:n]) == fmt.Sprintf("line %d\n", i), string(b[:n]), err)
+		cases.Check(err == nil && string(b[:n]) == fmt.Sprintf("line %d\n", i), string(b[:n]), err)
 	}
 	in.Close()
-	must(c.Wait())
+	cases.Must(c.Wait())
 	fmt.Println("done")
 }
 
@@ -161,23 +136,23 @@ func files(args []string) {
 	for _, dir := range append(args, os.TempDir()) {
 		for range 20 {
 			f, err := os.Create(filepath.Join(dir, "out"))
-			must(err)
+			cases.Must(err)
 			f.WriteString("head\n")
 			c := self("fill", "100000")
 			c.Stdout, c.Stderr = f, f
-			must(c.Run())
+			cases.Must(c.Run())
 			f.WriteString("tail")
-			must(f.Close())
+			cases.Must(f.Close())
 			b, err := os.ReadFile(f.Name())
-			must(err)
-			check(len(b) == 100000+9 && bytes.HasPrefix(b, []byte("head\nx")) && bytes.HasSuffix(b, []byte("xtail")), len(b))
+			cases.Must(err)
+			cases.Check(len(b) == 100000+9 && bytes.HasPrefix(b, []byte("head\nx")) && bytes.HasSuffix(b, []byte("xtail")), len(b))
 		}
 		in, err := os.Open(filepath.Join(dir, "out"))
-		must(err)
+		cases.Must(err)
 		c := self("cat")
 		c.Stdin = in
 		out, err := c.Output()
-		check(err == nil && len(out) == 100009, len(out), err)
+		cases.Check(err == nil && len(out) == 100009, len(out), err)
 		in.Close()
 	}
 	fmt.Println("done")
@@ -206,60 +181,60 @@ func term([]string) {
 func started(arg string) *exec.Cmd {
 	c := self(arg)
 	out, err := c.StdoutPipe()
-	must(err)
-	must(c.Start())
+	cases.Must(err)
+	cases.Must(c.Start())
 	var b [16]byte
 	n, err := out.Read(b[:])
-	check(err == nil && string(b[:n]) == "ready\n", string(b[:n]), err)
+	cases.Check(err == nil && string(b[:n]) == "ready\n", string(b[:n]), err)
 	return c
 }
 
 func signals([]string) {
 	c := started("sleep")
-	must(c.Process.Signal(syscall.Signal(0)))
-	must(c.Process.Kill())
+	cases.Must(c.Process.Signal(syscall.Signal(0)))
+	cases.Must(c.Process.Kill())
 	err := c.Wait()
 	st, _ := c.ProcessState.Sys().(syscall.WaitStatus)
-	check(err != nil && st.Signaled() && st.Signal() == syscall.SIGKILL, err)
-	check(errors.Is(c.Process.Kill(), os.ErrProcessDone))
+	cases.Check(err != nil && st.Signaled() && st.Signal() == syscall.SIGKILL, err)
+	cases.Check(errors.Is(c.Process.Kill(), os.ErrProcessDone))
 	c = started("sleep")
-	must(c.Process.Signal(syscall.SIGTERM))
+	cases.Must(c.Process.Signal(syscall.SIGTERM))
 	c.Wait()
 	st, _ = c.ProcessState.Sys().(syscall.WaitStatus)
-	check(st.Signaled() && st.Signal() == syscall.SIGTERM, c.ProcessState)
+	cases.Check(st.Signaled() && st.Signal() == syscall.SIGTERM, c.ProcessState)
 	c = started("term")
-	must(c.Process.Signal(syscall.SIGTERM))
+	cases.Must(c.Process.Signal(syscall.SIGTERM))
 	c.Wait()
-	check(c.ProcessState.ExitCode() == 7, c.ProcessState)
+	cases.Check(c.ProcessState.ExitCode() == 7, c.ProcessState)
 	_, err = os.FindProcess(c.Process.Pid)
-	must(err)
+	cases.Must(err)
 	fmt.Println("done")
 }
 
 func write3([]string) {
 	f := os.NewFile(3, "three")
 	b, err := io.ReadAll(os.NewFile(4, "four"))
-	must(err)
+	cases.Must(err)
 	fmt.Fprintf(f, "got %s", b)
 }
 
 // extra gives a child more descriptors.
 func extra([]string) {
 	r, w, err := os.Pipe()
-	must(err)
+	cases.Must(err)
 	r2, w2, err := os.Pipe()
-	must(err)
+	cases.Must(err)
 	c := self("write3")
 	c.Stderr = os.Stderr
 	c.ExtraFiles = []*os.File{w, r2}
-	must(c.Start())
+	cases.Must(c.Start())
 	w.Close()
 	r2.Close()
 	w2.WriteString("words")
 	w2.Close()
 	b, err := io.ReadAll(r)
-	check(err == nil && string(b) == "got words", string(b), err)
-	must(c.Wait())
+	cases.Check(err == nil && string(b) == "got words", string(b), err)
+	cases.Must(c.Wait())
 	fmt.Println("done")
 }
 
@@ -267,26 +242,26 @@ func extra([]string) {
 func deaf([]string) {
 	c := self("exit", "0")
 	c.Stdin = bytes.NewReader(make([]byte, 8<<20))
-	must(c.Run())
+	cases.Must(c.Run())
 	// And a child whose output nobody reads.
 	r, w, err := os.Pipe()
-	must(err)
+	cases.Must(err)
 	c = self("fill", "100000000")
 	c.Stdout = w
-	must(c.Start())
+	cases.Must(c.Start())
 	w.Close()
 	io.ReadFull(r, make([]byte, 1000))
 	r.Close()
 	c.Wait()
 	st, _ := c.ProcessState.Sys().(syscall.WaitStatus)
-	check(st.Signaled() && st.Signal() == syscall.SIGPIPE || st.ExitStatus() == 128+13, c.ProcessState) // see docs/EXEC.md
+	cases.Check(st.Signaled() && st.Signal() == syscall.SIGPIPE || st.ExitStatus() == 128+13, c.ProcessState) // see docs/EXEC.md
 	c = self("exit", "0")
 	in, _ := c.StdinPipe()
-	must(c.Start())
-	must(c.Process.Release())
+	cases.Must(c.Start())
+	cases.Must(c.Process.Release())
 	for { // the pipe breaks although nobody waits
 		if _, err := in.Write(make([]byte, 4096)); err != nil {
-			check(errors.Is(err, syscall.EPIPE), err)
+			cases.Check(errors.Is(err, syscall.EPIPE), err)
 			break
 		}
 	}
@@ -303,36 +278,36 @@ func again(args []string) {
 	}
 	c := self("fork", fmt.Sprint(n-1))
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
-	must(c.Run())
+	cases.Must(c.Run())
 }
 
 func nested([]string) {
 	out, err := self("fork", "4").Output()
-	check(err == nil && string(out) == "bottom", string(out), err)
+	cases.Check(err == nil && string(out) == "bottom", string(out), err)
 	fmt.Println("done")
 }
 
 func refused([]string) {
 	for _, name := range []string{"/bin/nothing", "nothing/here"} {
 		err := exec.Command(name).Run()
-		check(errors.Is(err, os.ErrNotExist), name, err)
+		cases.Check(errors.Is(err, os.ErrNotExist), name, err)
 	}
 	_, err := exec.LookPath("nothing")
-	check(errors.Is(err, exec.ErrNotFound), err)
+	cases.Check(errors.Is(err, exec.ErrNotFound), err)
 	plain := filepath.Join(os.TempDir(), "plain")
-	must(os.WriteFile(plain, []byte("no program"), 0o644))
+	cases.Must(os.WriteFile(plain, []byte("no program"), 0o644))
 	err = exec.Command(plain).Run()
-	check(errors.Is(err, os.ErrPermission), err)
+	cases.Check(errors.Is(err, os.ErrPermission), err)
 	err = exec.Command(os.TempDir()).Run()
-	check(errors.Is(err, os.ErrPermission), err)
+	cases.Check(errors.Is(err, os.ErrPermission), err)
 	c := self("exit", "0")
 	c.Dir = filepath.Join(os.TempDir(), "nowhere")
-	check(errors.Is(c.Run(), os.ErrNotExist))
+	cases.Check(errors.Is(c.Run(), os.ErrNotExist))
 	c = self("exit", "0")
 	c.Args = append(c.Args, "zero\x00byte")
-	check(errors.Is(c.Run(), syscall.EINVAL))
+	cases.Check(errors.Is(c.Run(), syscall.EINVAL))
 	_, err = os.StartProcess("/proc/self/exe", []string{"self", "exit", "0"}, &os.ProcAttr{Files: []*os.File{nil, nil, nil}})
-	must(err)
+	cases.Must(err)
 	fmt.Println("done")
 }
 
@@ -343,15 +318,15 @@ func large([]string) {
 		args = append(args, strings.Repeat("a", 10_000))
 	}
 	c := self(append([]string{"exit", "0"}, args...)...)
-	must(c.Run())
+	cases.Must(c.Run())
 	for range 500 {
 		args = append(args, strings.Repeat("a", 10_000))
 	}
 	c = self(append([]string{"exit", "0"}, args...)...)
-	check(errors.Is(c.Run(), syscall.E2BIG))
+	cases.Check(errors.Is(c.Run(), syscall.E2BIG))
 	c = self("exit", strings.Repeat("a", 200_000))
-	check(errors.Is(c.Run(), syscall.E2BIG))
-	must(self("exit", "0").Run())
+	cases.Check(errors.Is(c.Run(), syscall.E2BIG))
+	cases.Must(self("exit", "0").Run())
 	fmt.Println("done")
 }
 
@@ -361,19 +336,19 @@ func bomb([]string) {
 	for {
 		c := self("sleep")
 		if err := c.Start(); err != nil {
-			check(errors.Is(err, syscall.EAGAIN), err)
+			cases.Check(errors.Is(err, syscall.EAGAIN), err)
 			break
 		}
 		all = append(all, c)
 	}
 	fmt.Println(len(all))
 	for _, c := range all {
-		must(c.Process.Kill())
+		cases.Must(c.Process.Kill())
 	}
 	for _, c := range all {
 		c.Wait()
 	}
-	must(self("exit", "0").Run())
+	cases.Must(self("exit", "0").Run())
 	fmt.Println("done")
 }
 
@@ -385,7 +360,7 @@ func parallel([]string) {
 				c := self("cat")
 				c.Stdin = strings.NewReader(strings.Repeat(fmt.Sprint(i), 10_000))
 				out, err := c.Output()
-				check(err == nil && strings.Count(string(out), fmt.Sprint(i)[:1]) >= 10_000, i, err)
+				cases.Check(err == nil && strings.Count(string(out), fmt.Sprint(i)[:1]) >= 10_000, i, err)
 			}
 		})
 	}
@@ -398,28 +373,28 @@ func many(args []string) {
 	var n int
 	fmt.Sscan(args[0], &n)
 	for range n {
-		must(self("exit", "0").Run())
+		cases.Must(self("exit", "0").Run())
 	}
 	fmt.Println("done")
 }
 
 func wait([]string) {
 	c := self("exit", "5")
-	must(c.Start())
+	cases.Must(c.Start())
 	_, err := syscall.Wait4(c.Process.Pid, nil, 0, nil)
-	must(err)
+	cases.Must(err)
 	_, err = syscall.Wait4(c.Process.Pid, nil, 0, nil)
-	check(err == syscall.ECHILD, err)
+	cases.Check(err == syscall.ECHILD, err)
 	c = started("sleep")
 	var st syscall.WaitStatus
 	pid, err := syscall.Wait4(-1, &st, syscall.WNOHANG, nil)
-	check(pid == 0 && err == nil, pid, err)
+	cases.Check(pid == 0 && err == nil, pid, err)
 	c.Process.Kill()
 	pid, err = syscall.Wait4(-1, &st, 0, nil)
-	check(pid == c.Process.Pid && st.Signaled(), pid, err)
+	cases.Check(pid == c.Process.Pid && st.Signaled(), pid, err)
 	sig := make(chan os.Signal, 1)
 	signal.Notify(sig, syscall.SIGCHLD)
-	must(self("exit", "0").Start())
+	cases.Must(self("exit", "0").Start())
 	<-sig
 	fmt.Println("done")
 }
@@ -430,12 +405,12 @@ func inherit([]string) {
 		c := self("say", s)
 		c.Args, c.Dir = []string{"echo"}, "/"
 		c.Stdin, c.Stdout = strings.NewReader(s), os.Stdout
-		must(c.Run())
+		cases.Must(c.Run())
 		fmt.Println()
 	}
 	c := self("cat")
 	c.Stdin, c.Stdout = os.Stdin, os.Stdout
-	must(c.Run())
+	cases.Must(c.Run())
 	fmt.Println("done")
 }
 
@@ -444,7 +419,7 @@ func streams([]string) {
 	c := self("late")
 	c.Env = append(os.Environ(), fmt.Sprintf("PARENT=%d", os.Getpid()))
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	must(c.Start())
+	cases.Must(c.Start())
 }
 
 func late([]string) {
@@ -461,13 +436,13 @@ func orphan(args []string) {
 		c := self("late")
 		c.Env = append(os.Environ(), fmt.Sprintf("PARENT=%d", os.Getpid()))
 		c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-		must(c.Start())
+		cases.Must(c.Start())
 		return
 	}
 	c := self("orphan", "middle")
 	c.Stdin, c.Stderr = strings.NewReader("input\n"), os.Stderr
 	out, err := c.Output()
-	check(err == nil && string(out) == "alone\ninput\n", string(out), err)
+	cases.Check(err == nil && string(out) == "alone\ninput\n", string(out), err)
 	fmt.Println("done")
 }
 
@@ -477,20 +452,20 @@ func deathsig(args []string) {
 		c := self("sleep")
 		c.Stdout = os.Stdout
 		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		must(c.Start())
+		cases.Must(c.Start())
 		time.Sleep(50 * time.Millisecond)
 		return
 	}
 	_, err := self("deathsig", "middle").Output() // which waits until nobody can write any more
-	must(err)
+	cases.Must(err)
 	fmt.Println("done")
 }
 
 // closed: a child without any descriptors.
 func closed([]string) {
 	p, err := os.StartProcess("/proc/self/exe", []string{"self", "exit", "4"}, &os.ProcAttr{})
-	must(err)
+	cases.Must(err)
 	st, err := p.Wait()
-	check(err == nil && st.ExitCode() == 4, st, err)
+	cases.Check(err == nil && st.ExitCode() == 4, st, err)
 	fmt.Println("done")
 }

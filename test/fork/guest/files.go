@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"unsafe"
+
+	"noyau.dev/test/internal/cases"
 )
 
 // files has files of a volume open in many ways, and answers what it sees of them.
@@ -28,16 +30,16 @@ func files([]string) {
 	const mapped = 64 << 10
 	p, _, e := syscall.Syscall6(syscall.SYS_MMAP, 0, mapped, syscall.PROT_READ, syscall.MAP_SHARED, write.Fd(), 0)
 	if e != 0 {
-		die("mmap:", e)
+		cases.Die("mmap:", e)
 	}
 	page := unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&p))), mapped)
 	lock := must(os.OpenFile("/data/lock", os.O_RDWR|os.O_CREATE, 0o644))
 	if len(os.Args) > 2 {
 		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-			die(err)
+			cases.Die(err)
 		}
 		if err := syscall.FcntlFlock(lock.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK, Start: 100, Len: 50}); err != nil {
-			die(err)
+			cases.Die(err)
 		}
 	}
 	http.HandleFunc("/read", func(w http.ResponseWriter, _ *http.Request) {
@@ -88,7 +90,7 @@ func files([]string) {
 	})
 	l := must(net.Listen("tcp", ":80"))
 	fmt.Println("serving")
-	die(http.Serve(l, nil))
+	cases.Die(http.Serve(l, nil))
 }
 
 // udp answers datagrams with how many it has had.
@@ -99,16 +101,16 @@ func udp([]string) {
 	go func() {
 		b := make([]byte, 100)
 		_, _, err := other.ReadFrom(b)
-		die("the other:", err)
+		cases.Die("the other:", err)
 	}()
 	b := make([]byte, 100)
 	for i := 1; ; i++ {
 		n, from, err := c.ReadFrom(b)
 		if err != nil {
-			die(err)
+			cases.Die(err)
 		}
 		if _, err := c.WriteTo(fmt.Appendf(nil, "%d %s", i, b[:n]), from); err != nil {
-			die(err)
+			cases.Die(err)
 		}
 	}
 }

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"noyau.dev/pvm"
+	"noyau.dev/test/internal/cases"
 )
 
 func must[T any](v T, err error) T {
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	return v
 }
@@ -30,31 +31,31 @@ func ipc([]string) {
 func pipe() {
 	r, w, err := pvm.Pipe()
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	data := bytes.Repeat([]byte("0123456789"), 100_000)
 	pid := fork(func() {
 		r.Close()
 		if _, err := w.Write(data); err != nil {
-			die(err)
+			cases.Die(err)
 		}
 	})
 	w.Close()
 	if got := must(io.ReadAll(r)); !bytes.Equal(got, data) {
-		die("the pipe gave", len(got), "bytes")
+		cases.Die("the pipe gave", len(got), "bytes")
 	}
 	r.Close()
 	wait(pid, 0)
 	// Nobody reads.
 	r, w, err = pvm.Pipe()
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	r.Close()
 	// For a moment the monitor, which has made the pipe, has both ends as well.
 	for i := 0; err == nil; i++ {
 		if _, err = w.Write([]byte("x")); i == 1000 {
-			die("writes to nobody go well")
+			cases.Die("writes to nobody go well")
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -65,7 +66,7 @@ func pipe() {
 func queue() {
 	jobs, results := must(pvm.NewQueue()), must(pvm.NewQueue())
 	if err := jobs.Send(nil); !errors.Is(err, pvm.ErrMessage) {
-		die("empty message:", err)
+		cases.Die("empty message:", err)
 	}
 	const workers, n = 4, 2000
 	var pids []int
@@ -80,10 +81,10 @@ func queue() {
 					return
 				}
 				if err != nil {
-					die(err)
+					cases.Die(err)
 				}
 				if err := results.Send(append([]byte("did "), b[:k]...)); err != nil {
-					die(err)
+					cases.Die(err)
 				}
 			}
 		}))
@@ -93,7 +94,7 @@ func queue() {
 	go func() {
 		for i := range n {
 			if err := jobs.Send(fmt.Append(nil, i)); err != nil {
-				die(err)
+				cases.Die(err)
 			}
 		}
 		jobs.CloseSend()
@@ -108,7 +109,7 @@ func queue() {
 		seen[string(b[:k])] = true
 	}
 	if len(seen) != n || !seen["did 1999"] {
-		die("results:", len(seen))
+		cases.Die("results:", len(seen))
 	}
 	for _, p := range pids {
 		wait(p, 0)
@@ -131,13 +132,13 @@ func memory() {
 		wait(p, 0)
 	}
 	if n.Load() != 40_000 {
-		die("counted", n.Load())
+		cases.Die("counted", n.Load())
 	}
 	// In turns: 0 is the parent's, 1 the child's.
 	pid := fork(func() {
 		for range 500 {
 			if err := m.Wait(turn, 0); err != nil {
-				die(err)
+				cases.Die(err)
 			}
 			turn.Store(0)
 			m.Wake()
@@ -147,7 +148,7 @@ func memory() {
 		turn.Store(1)
 		m.Wake()
 		if err := m.Wait(turn, 1); err != nil {
-			die(err)
+			cases.Die(err)
 		}
 	}
 	wait(pid, 0)
@@ -174,7 +175,7 @@ func trip(args []string) {
 	}
 	a, b, err := pvm.Pair()
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	x := make([]byte, 1)
 	pid := fork(func() {

@@ -19,32 +19,22 @@ import (
 	"time"
 
 	"noyau.dev/pvm"
+	"noyau.dev/test/internal/cases"
 )
 
-var cases = map[string]func(args []string){
-	"loop": loop, "ids": ids, "random": random, "http": serve, "bomb": bomb, "deadlock": deadlock,
-	"goroutines": goroutines, "connection": connection, "signals": signals, "file": file,
-	"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
-	"ahead": ahead, "crowd": crowd, "leak": leak, "together": together, "storm": storm,
-}
-
 func main() {
-	f := cases[os.Args[1]]
-	if f == nil {
-		die("no case", os.Args[1])
-	}
-	f(os.Args[2:])
-}
-
-func die(v ...any) {
-	fmt.Fprintln(os.Stderr, v...)
-	os.Exit(99)
+	cases.Run(map[string]func(args []string){
+		"loop": loop, "ids": ids, "random": random, "http": serve, "bomb": bomb, "deadlock": deadlock,
+		"goroutines": goroutines, "connection": connection, "signals": signals, "file": file,
+		"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
+		"ahead": ahead, "crowd": crowd, "leak": leak, "together": together, "storm": storm,
+	})
 }
 
 func number(s string) int {
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	return n
 }
@@ -53,7 +43,7 @@ func number(s string) int {
 func fork(child func()) int {
 	pid, err := pvm.Fork()
 	if err != nil {
-		die("fork:", err)
+		cases.Die("fork:", err)
 	}
 	if pid == 0 {
 		child()
@@ -65,7 +55,7 @@ func fork(child func()) int {
 func wait(pid, code int) {
 	s, err := pvm.Wait(pid)
 	if err != nil || !s.Exited() || s.ExitStatus() != code {
-		die("waiting for", pid, err, "status", s, "want", code)
+		cases.Die("waiting for", pid, err, "status", s, "want", code)
 	}
 }
 
@@ -83,17 +73,17 @@ func ids([]string) {
 	mine := name()
 	pid := fork(func() {
 		if os.Getppid() != 1 || os.Getpid() != 2 || name() == mine {
-			die("child", os.Getpid(), os.Getppid(), name())
+			cases.Die("child", os.Getpid(), os.Getppid(), name())
 		}
 		wait(fork(func() {
 			if os.Getppid() != 2 {
-				die("grandchild of", os.Getppid())
+				cases.Die("grandchild of", os.Getppid())
 			}
 		}), 0)
 	})
 	wait(pid, 0)
 	if _, err := pvm.Wait(pid); !errors.Is(err, syscall.ECHILD) {
-		die("second wait:", err)
+		cases.Die("second wait:", err)
 	}
 	fmt.Println("done")
 }
@@ -115,7 +105,7 @@ func random(args []string) {
 func serve(args []string) {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	var n atomic.Int64
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -134,7 +124,7 @@ func serve(args []string) {
 		}
 	}
 	fmt.Println("serving")
-	die(http.Serve(l, nil))
+	cases.Die(http.Serve(l, nil))
 }
 
 // bomb forks as much as it can, in all members.
@@ -142,7 +132,7 @@ func bomb([]string) {
 	for {
 		if _, err := pvm.Fork(); err != nil {
 			if !errors.Is(err, syscall.EAGAIN) {
-				die("fork:", err)
+				cases.Die("fork:", err)
 			}
 			fmt.Println("limit")
 			time.Sleep(time.Hour)
@@ -181,13 +171,13 @@ func goroutines([]string) {
 		t, k := ticks.Load(), calls.Load()
 		for i := range 2000 {
 			if b := <-c; b[0] != 7 || keep[i%1000][0] != 7 {
-				die("damaged")
+				cases.Die("damaged")
 			}
 		}
 		runtime.GC()
 		time.Sleep(20 * time.Millisecond)
 		if ticks.Load() == t || calls.Load() == k {
-			die("goroutines stand still", ticks.Load()-t)
+			cases.Die("goroutines stand still", ticks.Load()-t)
 		}
 		// Preemption: the tick is set anew in a child.
 		var stop, x atomic.Bool
@@ -215,7 +205,7 @@ func goroutines([]string) {
 func connection(args []string) {
 	c, err := net.Dial("tcp", args[0])
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	lines := make(chan error)
 	var text atomic.Value
@@ -232,29 +222,29 @@ func connection(args []string) {
 	}()
 	fmt.Fprintln(c, "one")
 	if err := <-lines; err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	pid := fork(func() {
 		if err := <-lines; !errors.Is(err, syscall.ECONNRESET) {
-			die("reading in the child:", err)
+			cases.Die("reading in the child:", err)
 		}
 		if _, err := c.Write([]byte("child\n")); !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
-			die("writing in the child:", err)
+			cases.Die("writing in the child:", err)
 		}
 		c.Close()
 		d, err := net.Dial("tcp", args[0]) // a new one works
 		if err != nil {
-			die(err)
+			cases.Die(err)
 		}
 		fmt.Fprintln(d, "new")
 		if s, err := bufio.NewReader(d).ReadString('\n'); s != "new\n" {
-			die(s, err)
+			cases.Die(s, err)
 		}
 	})
 	wait(pid, 0)
 	fmt.Fprintln(c, "two")
 	if err := <-lines; err != nil || text.Load() != "two\n" {
-		die("parent:", err, text.Load())
+		cases.Die("parent:", err, text.Load())
 	}
 	fmt.Println("done")
 }
@@ -262,18 +252,18 @@ func connection(args []string) {
 func signals([]string) {
 	pid := fork(func() { time.Sleep(time.Hour) })
 	if err := pvm.Signal(pid, syscall.SIGKILL); err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	if s, err := pvm.Wait(pid); err != nil || !s.Signaled() || s.Signal() != syscall.SIGKILL {
-		die("killed:", s, err)
+		cases.Die("killed:", s, err)
 	}
 	pid = fork(func() { time.Sleep(time.Hour) })
 	time.Sleep(10 * time.Millisecond)
 	if err := pvm.Signal(pid, syscall.SIGTERM); err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	if s, err := pvm.Wait(pid); err != nil || !s.Signaled() || s.Signal() != syscall.SIGTERM {
-		die("terminated:", s, err)
+		cases.Die("terminated:", s, err)
 	}
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGUSR1)
@@ -286,15 +276,15 @@ func signals([]string) {
 	})
 	<-c
 	if err := pvm.Signal(pid, syscall.SIGUSR1); err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	<-chld
 	wait(pid, 3)
 	if err := pvm.Signal(pid, 0); !errors.Is(err, syscall.ESRCH) {
-		die("signal to nobody:", err)
+		cases.Die("signal to nobody:", err)
 	}
 	if err := pvm.Signal(12345, syscall.SIGTERM); !errors.Is(err, syscall.ESRCH) {
-		die("signal to nobody:", err)
+		cases.Die("signal to nobody:", err)
 	}
 	fmt.Println("done")
 }
@@ -303,25 +293,25 @@ func signals([]string) {
 func file(args []string) {
 	f, err := os.OpenFile(args[0], os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	wait(fork(func() {
 		if _, err := f.WriteAt([]byte("from the child"), 0); err != nil {
-			die(err)
+			cases.Die(err)
 		}
 		if err := f.Sync(); err != nil { // by the monitor's name
-			die(err)
+			cases.Die(err)
 		}
 		f.Close()
 		g, err := os.Open(args[0])
 		if err != nil {
-			die(err)
+			cases.Die(err)
 		}
 		g.Close()
 	}), 0)
 	b, err := io.ReadAll(f)
 	if st, e := f.Stat(); string(b) != "from the child" || e != nil || st.Size() != 14 {
-		die(string(b), err, e)
+		cases.Die(string(b), err, e)
 	}
 	fmt.Println("done")
 }
@@ -336,19 +326,19 @@ func orphan([]string) {
 }
 
 // wild forks past the monitor, as a hostile image would.
-func wild([]string) { die("see hostile tests") }
+func wild([]string) { cases.Die("see hostile tests") }
 
 // listen: a connection that the child answers while the parent does not accept.
 func listen([]string) {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	pid := fork(func() {
 		fmt.Println("ready")
 		c, err := l.Accept()
 		if err != nil {
-			die(err)
+			cases.Die(err)
 		}
 		fmt.Fprintln(c, "child", os.Getpid())
 		c.Close()
@@ -357,7 +347,7 @@ func listen([]string) {
 	wait(pid, 0)
 	c, err := l.Accept()
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	fmt.Fprintln(c, "parent", os.Getpid())
 	c.Close()
@@ -402,7 +392,7 @@ func idle(args []string) {
 func count(args []string) {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	for range 10 << 10 {
 		ballast = append(ballast, make([]byte, 1024))
@@ -423,7 +413,7 @@ func count(args []string) {
 		fmt.Fprintf(w, "%d %x %d %s\n", n.Add(1), b, ticks.Load(), host)
 	})
 	fmt.Println("serving")
-	die(http.Serve(l, nil))
+	cases.Die(http.Serve(l, nil))
 }
 
 // template says so when it finds that it was restored: its id is another.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"noyau.dev/pvm"
+	"noyau.dev/test/internal/cases"
 )
 
 // ahead fills a family of four. A member that forks a second time holds a child that
@@ -29,7 +30,7 @@ func ahead([]string) {
 		child := fork(func() {
 			first, second := fork(hold), fork(hold)
 			if _, err := pvm.Fork(); !errors.Is(err, syscall.EAGAIN) {
-				die("the fifth of four:", err)
+				cases.Die("the fifth of four:", err)
 			}
 			w.Close()
 			wait(first, 0)
@@ -47,7 +48,7 @@ func ahead([]string) {
 
 func must2[A, B any](a A, b B, err error) (A, B) {
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	return a, b
 }
@@ -62,7 +63,7 @@ func crowd(args []string) {
 		children[i] = fork(func() {
 			w.Close()
 			if err := q.Send(fmt.Append(nil, os.Getpid())); err != nil {
-				die(err)
+				cases.Die(err)
 			}
 			io.ReadAll(r) // until the first says so
 			os.Exit(i % 100)
@@ -76,7 +77,7 @@ func crowd(args []string) {
 	}
 	for _, pid := range children {
 		if !seen[fmt.Sprint(pid)] {
-			die("nothing was heard of", pid)
+			cases.Die("nothing was heard of", pid)
 		}
 	}
 	fmt.Println("all")
@@ -113,7 +114,7 @@ func leak(args []string) {
 	forks()
 	g2, heap2, sys2 := look()
 	if g2 > g || heap2 > heap+64<<10 || sys2 > sys+8<<20 { // the heap grows by 4 MiB at a time
-		die("goroutines", g, g2, "heap", heap, heap2, "from the host", sys, sys2)
+		cases.Die("goroutines", g, g2, "heap", heap, heap2, "from the host", sys, sys2)
 	}
 	fmt.Println("done")
 	in.ReadString('\n')
@@ -138,12 +139,12 @@ func together(args []string) {
 						if os.Getpid() != me && errors.Is(err, syscall.ECHILD) {
 							break // this is a copy of the one whose child it is
 						}
-						die(os.Getpid(), "waits for", pid, err, s.ExitStatus(), "want", i)
+						cases.Die(os.Getpid(), "waits for", pid, err, s.ExitStatus(), "want", i)
 					}
 				case os.Getpid() != me && (errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.EAGAIN)):
 					interrupted.Add(1)
 				default:
-					die(os.Getpid(), err)
+					cases.Die(os.Getpid(), err)
 				}
 				if os.Getpid() != me {
 					select {} // what forked this copy ends it
@@ -160,7 +161,7 @@ func together(args []string) {
 func storm(args []string) {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
@@ -169,7 +170,7 @@ func storm(args []string) {
 	go http.Serve(l, nil)
 	inside, err := net.Listen("tcp", "127.0.0.1:81")
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	go func() {
 		for {
@@ -189,14 +190,14 @@ func storm(args []string) {
 	go func() { // talks to itself, in memory: such connections a fork copies
 		c, err := net.Dial("tcp", "127.0.0.1:81")
 		if err != nil {
-			die(err)
+			cases.Die(err)
 		}
 		for b := make([]byte, 1000); ; talks.Add(1) {
 			if _, err := c.Write(b); err != nil {
-				die(err)
+				cases.Die(err)
 			}
 			if _, err := io.ReadFull(c, b); err != nil {
-				die(err)
+				cases.Die(err)
 			}
 		}
 	}()
@@ -220,7 +221,7 @@ func storm(args []string) {
 			runtime.GC()
 			for end := time.Now().Add(time.Minute); ticks.Load() == t || talks.Load() == k || store.rounds() == r; {
 				if time.Now().After(end) {
-					die("copy", i, "stands still: ticks", ticks.Load()-t, "talks", talks.Load()-k, "rounds", store.rounds()-r)
+					cases.Die("copy", i, "stands still: ticks", ticks.Load()-t, "talks", talks.Load()-k, "rounds", store.rounds()-r)
 				}
 				time.Sleep(100 * time.Microsecond)
 			}
@@ -263,7 +264,7 @@ func (c *checked) check() {
 	defer c.mu.Unlock()
 	for i, x := range c.chunks {
 		if x.sum != sha256.Sum256(x.data) {
-			die("memory", i, "of", os.Getpid(), "is not what was put there")
+			cases.Die("memory", i, "of", os.Getpid(), "is not what was put there")
 		}
 	}
 }

@@ -19,23 +19,13 @@ import (
 	"time"
 
 	"noyau.dev/pvm"
+	"noyau.dev/test/internal/cases"
 )
 
-var cases = map[string]func(args []string){
-	"count": count, "template": template, "args": arguments, "clock": clock, "share": share, "heap": heap, "connection": connection, "fault": fault,
-}
-
 func main() {
-	f := cases[os.Args[1]]
-	if f == nil {
-		die("no case", os.Args[1])
-	}
-	f(os.Args[2:])
-}
-
-func die(v ...any) {
-	fmt.Fprintln(os.Stderr, v...)
-	os.Exit(99)
+	cases.Run(map[string]func(args []string){
+		"count": count, "template": template, "args": arguments, "clock": clock, "share": share, "heap": heap, "connection": connection, "fault": fault,
+	})
 }
 
 // restored waits until this program runs in a pVM that was made of a snapshot: its host
@@ -57,7 +47,7 @@ var ballast [][]byte
 func count([]string) {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	for range 10 << 10 {
 		ballast = append(ballast, make([]byte, 1024))
@@ -74,14 +64,14 @@ func count([]string) {
 		fmt.Fprintf(w, "%d %x %d\n", n.Add(1), b, ticks.Load())
 	})
 	fmt.Println("serving")
-	die(http.Serve(l, nil))
+	cases.Die(http.Serve(l, nil))
 }
 
 // template has as many MB as it is told, and says so when it was restored.
 func template(args []string) {
 	mb, err := strconv.Atoi(args[0])
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	block := make([]byte, mb<<20)
 	for i := range block {
@@ -92,9 +82,9 @@ func template(args []string) {
 	if len(args) > 1 {
 		l, err := net.Listen("tcp", ":80")
 		if err != nil {
-			die(err)
+			cases.Die(err)
 		}
-		die(http.Serve(l, nil))
+		cases.Die(http.Serve(l, nil))
 	}
 	time.Sleep(time.Hour)
 	runtime.KeepAlive(block)
@@ -106,7 +96,7 @@ func arguments([]string) {
 	env := strings.Join(os.Environ(), " ")
 	restored()
 	if got := strings.Join(os.Args, " ") + os.Getenv("A"); got != want || strings.Join(os.Environ(), " ") != env {
-		die("before:", want, "after:", got)
+		cases.Die("before:", want, "after:", got)
 	}
 	fmt.Println(want)
 }
@@ -123,21 +113,21 @@ func clock([]string) {
 	at := time.Since(began)
 	select {
 	case <-far.C:
-		die("a timer of a day fired after", at)
+		cases.Die("a timer of a day fired after", at)
 	default:
 	}
 	if lived > time.Minute || at < 300*time.Millisecond || at > time.Minute {
-		die("lived", lived, "when restored, and", at, "when a timer of 300 ms fired")
+		cases.Die("lived", lived, "when restored, and", at, "when a timer of 300 ms fired")
 	}
 	var mono [2]syscall.Timespec
 	for i := range mono {
 		if _, _, e := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, 1, uintptr(ptr(&mono[i])), 0); e != 0 {
-			die(e)
+			cases.Die(e)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	if d := time.Duration(mono[1].Nano() - mono[0].Nano()); d < 10*time.Millisecond || d > time.Minute {
-		die("the monotonic clock went on by", d)
+		cases.Die("the monotonic clock went on by", d)
 	}
 	fmt.Println("wall", time.Now().Unix())
 }
@@ -163,7 +153,7 @@ func heap([]string) {
 		defer mu.Unlock()
 		for i, b := range keep {
 			if sha256.Sum256(b) != sums[i] {
-				die("block", i, "is damaged")
+				cases.Die("block", i, "is damaged")
 			}
 		}
 	}
@@ -182,7 +172,7 @@ func heap([]string) {
 	big := make([]byte, 64<<20) // zeros, whatever was there before
 	for i, c := range big {
 		if c != 0 {
-			die("fresh memory has", c, "at", i)
+			cases.Die("fresh memory has", c, "at", i)
 		}
 	}
 	fmt.Println("done")
@@ -192,7 +182,7 @@ func heap([]string) {
 func share([]string) {
 	s, err := pvm.Share(10_000)
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	m := s.Bytes()
 	for i := range m {
@@ -201,12 +191,12 @@ func share([]string) {
 	restored()
 	for i := range m {
 		if m[i] != byte(i) {
-			die("byte", i, "is", m[i])
+			cases.Die("byte", i, "is", m[i])
 		}
 	}
 	pid, err := pvm.Fork()
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	if pid == 0 {
 		for i := range m {
@@ -215,11 +205,11 @@ func share([]string) {
 		os.Exit(0)
 	}
 	if st, err := pvm.Wait(pid); err != nil || st.ExitStatus() != 0 {
-		die(st, err)
+		cases.Die(st, err)
 	}
 	for i := range m {
 		if m[i] != byte(i)+1 {
-			die("byte", i, "of shared memory is", m[i], "after a child has changed it")
+			cases.Die("byte", i, "of shared memory is", m[i], "after a child has changed it")
 		}
 	}
 	fmt.Println("done")
@@ -229,26 +219,26 @@ func share([]string) {
 func connection([]string) {
 	l, err := net.Listen("tcp", ":80")
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	fmt.Println("listening")
 	c, err := l.Accept()
 	if err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	b := make([]byte, 5)
 	if _, err := io.ReadFull(c, b); err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	c.Write(b) // which is in the ring, under isolation=vm
 	_, err = c.Read(b)
 	fmt.Println("read:", errors.Is(err, syscall.ECONNRESET), err)
 	if _, err = c.Write(b); err == nil {
-		die("a write to a connection of before succeeds")
+		cases.Die("a write to a connection of before succeeds")
 	}
 	c.Close()
 	if c, err = l.Accept(); err != nil {
-		die(err)
+		cases.Die(err)
 	}
 	io.Copy(c, c)
 	c.Close()
@@ -261,7 +251,7 @@ func fault([]string) {
 	func() {
 		defer func() {
 			if r := recover(); r == nil {
-				die("no panic")
+				cases.Die("no panic")
 			}
 		}()
 		var p *int
