@@ -13,20 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"noyau.dev/host/build"
 	"noyau.dev/host/monitor"
-	_ "noyau.dev/host/vm"
 	"noyau.dev/host/volume"
+	"noyau.dev/test/internal/pvms"
 )
-
-var img = sync.OnceValues(func() (string, error) {
-	wd, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	r, err := build.Build(context.Background(), build.Options{Package: "./guest", Dir: wd, Stderr: os.Stderr})
-	return r.Path, err
-})
 
 // native builds the guest as an ordinary program, with "helper" beside it.
 var native = sync.OnceValues(func() (string, error) {
@@ -46,7 +36,7 @@ var native = sync.OnceValues(func() (string, error) {
 var nativeDir string // "": not made
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := pvms.Main(m)
 	os.RemoveAll(nativeDir)
 	os.Exit(code)
 }
@@ -72,43 +62,15 @@ func runNative(t *testing.T, input string, args ...string) result {
 
 // config is how the guest is run.
 func config(t *testing.T, isolation, input string, args ...string) monitor.Config {
-	path, err := img()
-	if err != nil {
-		t.Skip("no image can be built here: ", err)
-	}
-	return monitor.Config{
-		Image: path, Args: args, Isolation: isolation, Stdin: strings.NewReader(input), Stderr: os.Stderr,
-		Env:  []string{"PATH=/usr/bin:/bin"},
-		Exec: []monitor.Exec{{Name: monitor.ExecSelf}, {Name: "helper", Image: path}},
-	}
+	c := pvms.Config(t, isolation, args...)
+	c.Stdin, c.Env = strings.NewReader(input), []string{"PATH=/usr/bin:/bin"}
+	c.Exec = []monitor.Exec{{Name: monitor.ExecSelf}, {Name: "helper", Image: c.Image}}
+	return c
 }
 
 func run(t *testing.T, c monitor.Config) result {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	var out bytes.Buffer
-	c.Stdout = &out
-	i, err := monitor.Start(ctx, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := i.Wait()
-	if ctx.Err() != nil {
-		t.Error("it hung")
-	}
-	return result{out.String(), e.Code}
-}
-
-// isolations runs f under each that can be used here.
-func isolations(t *testing.T, f func(t *testing.T, isolation string)) {
-	for _, name := range []string{"process", "vm"} {
-		t.Run(name, func(t *testing.T) {
-			if err := monitor.Available(name); err != nil {
-				t.Skip(err)
-			}
-			f(t, name)
-		})
-	}
+	out, e := pvms.Run(t, c)
+	return result{out, e.Code}
 }
 
 func TestExec(t *testing.T) {
@@ -122,7 +84,7 @@ func TestExec(t *testing.T) {
 			if want.code != 0 {
 				t.Fatalf("natively: %+v", want)
 			}
-			isolations(t, func(t *testing.T, isolation string) {
+			pvms.Isolations(t, func(t *testing.T, isolation string) {
 				if got := run(t, config(t, isolation, c.input, c.name)); got != want {
 					t.Errorf("%+v, natively %+v", got, want)
 				}
@@ -132,7 +94,7 @@ func TestExec(t *testing.T) {
 }
 
 func TestVolume(t *testing.T) {
-	isolations(t, func(t *testing.T, isolation string) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
 		c := config(t, isolation, "", "files", "/data")
 		c.Volumes = []monitor.Volume{volume.Spec{Host: t.TempDir(), Guest: "/data"}}
 		if got := run(t, c); got != (result{"done\n", 0}) {
@@ -143,7 +105,7 @@ func TestVolume(t *testing.T) {
 
 // TestBomb: the family's bound holds, and what is beneath it works again.
 func TestBomb(t *testing.T) {
-	isolations(t, func(t *testing.T, isolation string) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
 		c := config(t, isolation, "", "bomb")
 		c.Forks = -1
 		if got := run(t, c); got != (result{"63\ndone\n", 0}) {
@@ -154,7 +116,7 @@ func TestBomb(t *testing.T) {
 
 // TestKill: a family that is killed leaves nobody.
 func TestKill(t *testing.T) {
-	isolations(t, func(t *testing.T, isolation string) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
 		c := config(t, isolation, "", "streams")
 		in, out, err := os.Pipe()
 		if err != nil {
@@ -192,7 +154,7 @@ func TestKill(t *testing.T) {
 
 // TestLeak starts many and looks at the monitor.
 func TestLeak(t *testing.T) {
-	isolations(t, func(t *testing.T, isolation string) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
 		count := func() int {
 			list, err := os.ReadDir("/proc/self/fd")
 			if err != nil {
@@ -213,7 +175,7 @@ func TestLeak(t *testing.T) {
 
 // TestNotGranted: without the permission there is nothing to start.
 func TestNotGranted(t *testing.T) {
-	isolations(t, func(t *testing.T, isolation string) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
 		c := config(t, isolation, "", "run")
 		c.Exec = nil
 		var errs bytes.Buffer

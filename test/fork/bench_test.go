@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"noyau.dev/host/monitor"
+	"noyau.dev/test/internal/pvms"
 	"time"
 )
 
@@ -19,9 +20,9 @@ func BenchmarkRestore(b *testing.B) {
 		b.Run(mb+"MB", func(b *testing.B) {
 			c := config(b, "template", mb)
 			var out *bufio.Reader
-			c.Stdout, out = pipe(b)
-			i := start(b, c)
-			expect(b, out, 1, "ready")
+			c.Stdout, out = pvms.Pipe(b)
+			i := pvms.Start(b, c)
+			pvms.Expect(b, out, 1, "ready")
 			c.Hostname = "copy"
 			c.Restore = filepath.Join(b.TempDir(), "snapshot")
 			if err := i.Snapshot(b.Context(), c.Restore, monitor.SnapshotOptions{}); err != nil {
@@ -32,8 +33,8 @@ func BenchmarkRestore(b *testing.B) {
 			var took []time.Duration
 			for b.Loop() {
 				t := time.Now()
-				r := start(b, c)
-				expect(b, out, 1, "restored")
+				r := pvms.Start(b, c)
+				pvms.Expect(b, out, 1, "restored")
 				took = append(took, time.Since(t))
 				r.Kill()
 				r.Wait()
@@ -48,11 +49,11 @@ func BenchmarkRestore(b *testing.B) {
 func TestClones(t *testing.T) {
 	n := 30
 	c := config(t, "count")
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	c.Restore = filepath.Join(t.TempDir(), "snapshot")
 	if err := i.Snapshot(t.Context(), c.Restore, monitor.SnapshotOptions{}); err != nil {
 		t.Fatal(err)
@@ -60,7 +61,7 @@ func TestClones(t *testing.T) {
 	i.Kill()
 	seen := map[string]bool{}
 	for range n {
-		r := start(t, c)
+		r := pvms.Start(t, c)
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		for try := 0; ; try++ {
 			a, err := client.Get("http://" + r.Info().Ports[0].Host)

@@ -20,6 +20,7 @@ import (
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/snapshot"
 	"noyau.dev/host/volume"
+	"noyau.dev/test/internal/pvms"
 )
 
 var (
@@ -31,11 +32,11 @@ var (
 // name is seen twice.
 func TestManyClones(t *testing.T) {
 	c := config(t, "count", "quietly")
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	answer(t, i)
 	path := filepath.Join(t.TempDir(), "snapshot")
 	if err := i.Snapshot(t.Context(), path, monitor.SnapshotOptions{Compress: true}); err != nil {
@@ -124,11 +125,11 @@ func TestCycles(t *testing.T) {
 	os.Mkdir(filepath.Join(dir, "dir"), 0o755)
 	write(t, filepath.Join(dir, "dir", "a"), "")
 	c.Volumes = []monitor.Volume{volume.Spec{Host: dir, Guest: "/data"}}
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	path := filepath.Join(t.TempDir(), "snapshot")
 	want := "first,"
 	var files, goroutines int
@@ -200,11 +201,11 @@ func resident(t *testing.T) uint64 {
 // that is wanted.
 func TestForksRefused(t *testing.T) {
 	c := config(t, "http", "3")
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 3, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 3, "serving")
 	c.Restore = filepath.Join(t.TempDir(), "snapshot")
 	if err := i.Snapshot(t.Context(), c.Restore, monitor.SnapshotOptions{}); !errors.Is(err, monitor.ErrForks) {
 		t.Error(err)
@@ -217,7 +218,7 @@ func TestForksRefused(t *testing.T) {
 	}
 	i.Kill()
 	i.Wait()
-	r := start(t, c)
+	r := pvms.Start(t, c)
 	if pid, _, _ := strings.Cut(ask(t, r, "/"), " "); pid != "1" {
 		t.Errorf("answer of %s", pid)
 	}
@@ -263,11 +264,11 @@ func fullDisk(t *testing.T, dir string) {
 	}
 	size(64<<20, 0)
 	c := config(t, "count")
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	path := filepath.Join(dir, "s")
 	take := func(o monitor.SnapshotOptions) (int64, error) {
 		err := i.Snapshot(t.Context(), path, o)

@@ -4,12 +4,10 @@ package fork
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,55 +16,14 @@ import (
 	"testing"
 	"time"
 
-	"noyau.dev/host/build"
 	"noyau.dev/host/monitor"
-	"noyau.dev/host/policy"
 	"noyau.dev/host/volume"
+	"noyau.dev/test/internal/pvms"
 )
-
-var img = sync.OnceValues(func() (string, error) {
-	wd, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	r, err := build.Build(context.Background(), build.Options{Package: "./guest", Dir: wd, Stderr: os.Stderr})
-	return r.Path, err
-})
-
-// config is how the guest is run with these arguments.
-func config(t testing.TB, args ...string) monitor.Config {
-	t.Helper()
-	path, err := img()
-	if err != nil {
-		t.Skip("no image can be built here: ", err)
-	}
-	return monitor.Config{Image: path, Args: args, Isolation: isolation(), Forks: 32, Stderr: os.Stderr}
-}
-
-func start(t testing.TB, c monitor.Config) *monitor.Instance {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	i, err := monitor.Start(ctx, c)
-	if err != nil {
-		cancel()
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { i.Kill(); i.Wait(); cancel() })
-	return i
-}
-
-// run runs the guest to its end and returns what it printed.
-func run(t testing.TB, c monitor.Config) (string, monitor.Exit) {
-	t.Helper()
-	var out bytes.Buffer
-	c.Stdout = &out
-	e := start(t, c).Wait()
-	return out.String(), e
-}
 
 func done(t testing.TB, c monitor.Config) {
 	t.Helper()
-	if out, e := run(t, c); e.Code != 0 || out != "done\n" {
+	if out, e := pvms.Run(t, c); e.Code != 0 || out != "done\n" {
 		t.Fatalf("%q, %+v", out, e)
 	}
 }
@@ -88,7 +45,7 @@ func TestDeadlock(t *testing.T) {
 func TestCrash(t *testing.T) {
 	c := config(t, "crash")
 	c.Stderr = nil
-	if out, e := run(t, c); e.Code != 0 || out != "done 2 <nil>\n" {
+	if out, e := pvms.Run(t, c); e.Code != 0 || out != "done 2 <nil>\n" {
 		t.Fatalf("%q, %+v", out, e)
 	}
 }
@@ -104,20 +61,20 @@ func TestForbidden(t *testing.T) {
 	c.Forks = 0
 	var e bytes.Buffer
 	c.Stderr = &e
-	if _, exit := run(t, c); exit.Code != 99 || !strings.Contains(e.String(), "not permitted") {
+	if _, exit := pvms.Run(t, c); exit.Code != 99 || !strings.Contains(e.String(), "not permitted") {
 		t.Fatalf("%q, %+v", e.String(), exit)
 	}
 }
 
 // TestOrphan: the first's exit code counts, and the output of all arrives.
 func TestOrphan(t *testing.T) {
-	if out, e := run(t, config(t, "orphan")); e.Code != 5 || out != "child's last word\n" {
+	if out, e := pvms.Run(t, config(t, "orphan")); e.Code != 5 || out != "child's last word\n" {
 		t.Fatalf("%q, %+v", out, e)
 	}
 }
 
 func TestRandom(t *testing.T) {
-	out, e := run(t, config(t, "random", "50"))
+	out, e := pvms.Run(t, config(t, "random", "50"))
 	seen := map[string]bool{}
 	for l := range strings.Lines(out) {
 		seen[l] = true
@@ -127,36 +84,13 @@ func TestRandom(t *testing.T) {
 	}
 }
 
-// pipe returns a writer for Stdout and a reader of its lines.
-func pipe(t testing.TB) (io.Writer, *bufio.Reader) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.Close(); w.Close() })
-	return w, bufio.NewReader(r)
-}
-
-func expect(t testing.TB, r *bufio.Reader, n int, want string) {
-	t.Helper()
-	for range n {
-		if s, err := r.ReadString('\n'); s != want+"\n" {
-			t.Fatalf("%q, %v; want %q", s, err, want)
-		}
-	}
-}
-
-func publish(c *monitor.Config) {
-	c.Publish = []monitor.Publish{policy.Publish{IP: netip.MustParseAddr("127.0.0.1"), GuestPort: 80}}
-}
-
 func TestListener(t *testing.T) {
 	c := config(t, "listen")
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "ready")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "ready")
 	for _, want := range []string{"child 2\n", "parent 1\n"} {
 		conn, err := net.Dial("tcp", i.Info().Ports[0].Host)
 		if err != nil {
@@ -196,11 +130,11 @@ func TestConnection(t *testing.T) {
 // TestPrefork loads a server of several processes and forks more while it serves.
 func TestPrefork(t *testing.T) {
 	c := config(t, "http", "4")
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 4, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 4, "serving")
 	url := "http://" + i.Info().Ports[0].Host
 	stop := make(chan bool)
 	var wg sync.WaitGroup
@@ -264,9 +198,9 @@ func TestBomb(t *testing.T) {
 	c := config(t, "bomb")
 	c.Forks = 20
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 20, "limit")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 20, "limit")
 	pgid := i.Info().Pid
 	if n := len(group(t, pgid)); n != 20 {
 		t.Errorf("%d processes, want 20", n)
@@ -305,11 +239,11 @@ func group(t testing.TB, pgid int) (pids []int) {
 func TestForkFromOutside(t *testing.T) {
 	c := config(t, "http", "1")
 	c.Forks = 2
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	if pid, err := i.Fork(t.Context()); pid != 2 || err != nil {
 		t.Fatal(pid, err)
 	}
@@ -344,11 +278,11 @@ func TestForkFromOutside(t *testing.T) {
 // TestPause: nothing of the family runs until it goes on.
 func TestPause(t *testing.T) {
 	c := config(t, "http", "2")
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 2, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 2, "serving")
 	if err := i.Pause(true); err != nil {
 		t.Fatal(err)
 	}
@@ -375,9 +309,9 @@ func TestPause(t *testing.T) {
 func TestStop(t *testing.T) {
 	c := config(t, "idle", "3")
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "ready")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "ready")
 	begin := time.Now()
 	if e := i.Stop(20 * time.Second); e.Signal != 15 {
 		t.Errorf("%+v", e)
@@ -391,9 +325,9 @@ func TestStop(t *testing.T) {
 func TestKillMember(t *testing.T) {
 	c := config(t, "idle", "5")
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "ready")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "ready")
 	pgid := i.Info().Pid
 	for _, pid := range group(t, pgid) {
 		p, _ := os.FindProcess(pid)

@@ -1,14 +1,11 @@
 package fork
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"sync"
 	"testing"
 
-	"noyau.dev/host/vm"
+	"noyau.dev/host/monitor"
+	"noyau.dev/test/internal/pvms"
 )
 
 // isolation is what NOYAU_ISOLATION says, process without it:
@@ -21,31 +18,12 @@ func isolation() string {
 	return "process"
 }
 
-func TestMain(m *testing.M) {
-	if isolation() != "process" {
-		if err := runner(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	}
-	code := m.Run()
-	if vm.RunnerPath != "" {
-		os.RemoveAll(filepath.Dir(vm.RunnerPath))
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(pvms.Main(m)) }
 
-// runner builds the static program that runs virtual machines.
-var runner = sync.OnceValue(func() error {
-	dir, err := os.MkdirTemp("", "noyau-fork-")
-	if err != nil {
-		return err
-	}
-	vm.RunnerPath = filepath.Join(dir, vm.RunnerName)
-	cmd := exec.Command("go", "build", "-o", vm.RunnerPath, "noyau.dev/host/vm/noyau-vm")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("the runner: %w: %s", err, out)
-	}
-	return nil
-})
+// config is how the guest is run with these arguments.
+func config(t testing.TB, args ...string) monitor.Config {
+	t.Helper()
+	c := pvms.Config(t, isolation(), args...)
+	c.Forks = 32
+	return c
+}

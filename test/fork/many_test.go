@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"noyau.dev/host/monitor"
+	"noyau.dev/test/internal/pvms"
 )
 
 var (
@@ -43,8 +44,8 @@ func driven(t *testing.T, forks int, args ...string) (i *monitor.Instance, in io
 	}
 	t.Cleanup(func() { r.Close(); w.Close() })
 	c.Stdin = r
-	c.Stdout, out = pipe(t)
-	return start(t, c), w, out
+	c.Stdout, out = pvms.Pipe(t)
+	return pvms.Start(t, c), w, out
 }
 
 // TestCrowd: a large family, all of which is there at once; nothing of it is left.
@@ -52,7 +53,7 @@ func TestCrowd(t *testing.T) {
 	n := *manyMembers
 	began := time.Now()
 	i, in, out := driven(t, n, "crowd", strconv.Itoa(n))
-	expect(t, out, 1, "all")
+	pvms.Expect(t, out, 1, "all")
 	took := time.Since(began)
 	if got := len(i.Members()); got != n {
 		t.Errorf("%d members, want %d", got, n)
@@ -62,7 +63,7 @@ func TestCrowd(t *testing.T) {
 	}
 	pgid := i.Info().Pid
 	fmt.Fprintln(in)
-	expect(t, out, 1, "done")
+	pvms.Expect(t, out, 1, "done")
 	if e := i.Wait(); e.Code != 0 {
 		t.Errorf("%+v", e)
 	}
@@ -99,10 +100,10 @@ func descriptors(t testing.TB, pid string) int {
 func TestLeak(t *testing.T) {
 	n := *manyForks
 	i, in, out := driven(t, 8, "leak", strconv.Itoa(n))
-	expect(t, out, 1, "warm")
+	pvms.Expect(t, out, 1, "warm")
 	before := holds(t, i.Info().Pid)
 	fmt.Fprintln(in)
-	expect(t, out, 1, "done")
+	pvms.Expect(t, out, 1, "done")
 	var after holdings
 	for range 100 { // the last child's end may still be under way
 		after = holds(t, i.Info().Pid)
@@ -124,11 +125,11 @@ func TestLeak(t *testing.T) {
 // TestStorm forks under load: see the guest. What the parent serves must not suffer.
 func TestStorm(t *testing.T) {
 	c := config(t, "storm", strconv.Itoa(*manyForks/5))
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	url := "http://" + i.Info().Ports[0].Host
 	stop := make(chan bool)
 	var wg sync.WaitGroup
@@ -166,7 +167,7 @@ func TestStorm(t *testing.T) {
 			}
 		})
 	}
-	expect(t, out, 1, "done")
+	pvms.Expect(t, out, 1, "done")
 	close(stop)
 	wg.Wait()
 	t.Log(answers.Load(), "answers,", lost.Load(), "connections of copies that ended")

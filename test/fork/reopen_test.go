@@ -14,6 +14,7 @@ import (
 
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/volume"
+	"noyau.dev/test/internal/pvms"
 )
 
 // ask gets a page of a pVM, when it answers.
@@ -68,11 +69,11 @@ func withFiles(t *testing.T, args ...string) (c monitor.Config, dir string, i *m
 		write(t, filepath.Join(dir, "dir", name), "")
 	}
 	c.Volumes = []monitor.Volume{volume.Spec{Host: dir, Guest: "/data"}}
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i = start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i = pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	check(t, i, "/read", "two. <nil>")
 	check(t, i, "/write?second", "<nil> <nil>")
 	c.Restore = filepath.Join(t.TempDir(), "snapshot")
@@ -90,7 +91,7 @@ func TestReopen(t *testing.T) {
 	i.Kill()
 	i.Wait()
 	write(t, filepath.Join(dir, "other"), "nobody has this open")
-	r := start(t, c)
+	r := pvms.Start(t, c)
 	check(t, r, "/read", "thr. <nil>")
 	check(t, r, "/map", "first,second,")
 	check(t, r, "/write?third", "<nil> <nil>")
@@ -118,18 +119,16 @@ func TestReopen(t *testing.T) {
 
 // TestReopenAcross: files are open under the other isolation as well.
 func TestReopenAcross(t *testing.T) {
-	if f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err != nil {
-		t.Skip("no virtual machines here: ", err)
-	} else if f.Close(); runner() != nil {
-		t.Fatal(runner())
+	other := "vm"
+	if isolation() == "vm" {
+		other = "process"
 	}
+	pvms.Need(t, other)
 	c, dir, i := withFiles(t)
 	i.Kill()
 	i.Wait()
-	if c.Isolation = "vm"; isolation() == "vm" {
-		c.Isolation = "process"
-	}
-	r := start(t, c)
+	c.Isolation = other
+	r := pvms.Start(t, c)
 	check(t, r, "/read", "thr. <nil>")
 	check(t, r, "/map", "first,second,")
 	check(t, r, "/write?third", "<nil> <nil>")
@@ -185,7 +184,7 @@ func TestNotSame(t *testing.T) {
 	os.Remove(path("read"))
 
 	c.Reopen = monitor.ReopenClose
-	r := start(t, c)
+	r := pvms.Start(t, c)
 	check(t, r, "/read", " read /data/read: bad file descriptor")
 	check(t, r, "/map", "first,second,")
 	r.Kill()
@@ -194,13 +193,13 @@ func TestNotSame(t *testing.T) {
 	c.Reopen = monitor.ReopenAny
 	refused("deleted", "no such file")
 	write(t, path("read"), "another of another size")
-	r = start(t, c)
+	r = pvms.Start(t, c)
 	check(t, r, "/read", "of a <nil>")
 	r.Kill()
 	r.Wait()
 	c.Reopen = monitor.ReopenSame
 	back() // another inode, with the same content and time
-	r = start(t, c)
+	r = pvms.Start(t, c)
 	check(t, r, "/read", "thr. <nil>")
 	r.Kill()
 	r.Wait()
@@ -228,7 +227,7 @@ func TestUnlinkedFile(t *testing.T) {
 		t.Error(err)
 	}
 	c.Reopen = monitor.ReopenClose
-	r := start(t, c)
+	r := pvms.Start(t, c)
 	check(t, r, "/write?renamed", "<nil> <nil>")
 	if b, _ := os.ReadFile(filepath.Join(dir, "log.1")); !strings.HasSuffix(string(b), "renamed\n") {
 		t.Errorf("log.1: %q", b)
@@ -244,7 +243,7 @@ func TestRelock(t *testing.T) {
 	}
 	i.Kill()
 	i.Wait()
-	r := start(t, c)
+	r := pvms.Start(t, c)
 	check(t, r, "/mem", "in memory")
 	root, err := volume.Open(c.Volumes[0], 0, volume.IDs{})
 	if err != nil {
@@ -273,12 +272,12 @@ func TestRelock(t *testing.T) {
 // TestRestoredUDP: published UDP ports work in a restored pVM.
 func TestRestoredUDP(t *testing.T) {
 	c := config(t, "udp")
-	publish(&c)
+	pvms.Publish(&c)
 	c.Publish[0].UDP, c.Publish[0].GuestPort = true, 53
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	answer := func(i *monitor.Instance, want string) {
 		t.Helper()
 		conn, err := net.Dial("udp", i.Info().Ports[0].Host)
@@ -308,7 +307,7 @@ func TestRestoredUDP(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		answer(start(t, c), "2 hello")
+		answer(pvms.Start(t, c), "2 hello")
 	}
 	answer(i, "2 hello")
 }

@@ -10,23 +10,24 @@ import (
 	"time"
 
 	"noyau.dev/host/monitor"
+	"noyau.dev/test/internal/pvms"
 )
 
 // TestForkOfRestored: what was made of a snapshot forks, and both answer.
 func TestForkOfRestored(t *testing.T) {
 	c := config(t, "http", "1")
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	c.Restore = filepath.Join(t.TempDir(), "snapshot")
 	if err := i.Snapshot(t.Context(), c.Restore, monitor.SnapshotOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	i.Kill()
 	i.Wait()
-	r := start(t, c)
+	r := pvms.Start(t, c)
 	for range 3 {
 		if _, err := r.Fork(t.Context()); err != nil {
 			t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"noyau.dev/host/monitor"
+	"noyau.dev/test/internal/pvms"
 )
 
 func answer(t testing.TB, i *monitor.Instance) (count int, random string, ticks int) {
@@ -36,11 +37,11 @@ func answer(t testing.TB, i *monitor.Instance) (count int, random string, ticks 
 // it was made of goes on as well.
 func TestSnapshot(t *testing.T) {
 	c := config(t, "count")
-	publish(&c)
+	pvms.Publish(&c)
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	for range 5 {
 		answer(t, i)
 	}
@@ -54,7 +55,7 @@ func TestSnapshot(t *testing.T) {
 	c.Restore = f
 	seen := map[string]bool{}
 	for range 5 {
-		r := start(t, c)
+		r := pvms.Start(t, c)
 		n, random, ticks := 0, "", 0
 		for try := 0; ; try++ {
 			// The port listens when the restored pVM has asked for it.
@@ -91,9 +92,9 @@ func TestSnapshot(t *testing.T) {
 func TestDamagedSnapshot(t *testing.T) {
 	c := config(t, "count")
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, 1, "serving")
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "serving")
 	dir := t.TempDir()
 	whole := filepath.Join(dir, "whole")
 	if err := i.Snapshot(t.Context(), whole, monitor.SnapshotOptions{}); err != nil {

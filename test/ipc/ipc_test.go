@@ -3,69 +3,26 @@
 package ipc
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"noyau.dev/host/build"
 	"noyau.dev/host/monitor"
-	_ "noyau.dev/host/vm"
 	"noyau.dev/host/volume"
+	"noyau.dev/test/internal/pvms"
 )
 
-var img = sync.OnceValues(func() (string, error) {
-	wd, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	r, err := build.Build(context.Background(), build.Options{Package: "./guest", Dir: wd, Stderr: os.Stderr})
-	return r.Path, err
-})
+func TestMain(m *testing.M) { os.Exit(pvms.Main(m)) }
 
 func config(t *testing.T, isolation string, args ...string) monitor.Config {
 	t.Helper()
-	path, err := img()
-	if err != nil {
-		t.Skip("no image can be built here: ", err)
-	}
-	return monitor.Config{
-		Image: path, Args: args, Isolation: isolation, Stderr: os.Stderr, Forks: 16,
-		Exec: []monitor.Exec{{Name: monitor.ExecSelf}},
-	}
-}
-
-// run runs the guest to its end and returns what it printed.
-func run(t *testing.T, c monitor.Config) (string, monitor.Exit) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	var out bytes.Buffer
-	c.Stdout = &out
-	i, err := monitor.Start(ctx, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := i.Wait()
-	return out.String(), e
-}
-
-// isolations runs f under each that can be used here.
-func isolations(t *testing.T, f func(t *testing.T, isolation string)) {
-	for _, name := range []string{"process", "vm"} {
-		t.Run(name, func(t *testing.T) {
-			if err := monitor.Available(name); err != nil {
-				t.Skip(err)
-			}
-			f(t, name)
-		})
-	}
+	c := pvms.Config(t, isolation, args...)
+	c.Forks, c.Exec = 16, []monitor.Exec{{Name: monitor.ExecSelf}}
+	return c
 }
 
 // TestUnix: natively and in pVMs the same.
@@ -90,10 +47,10 @@ func TestUnix(t *testing.T) {
 				}
 				want = string(out)
 			}
-			isolations(t, func(t *testing.T, isolation string) {
+			pvms.Isolations(t, func(t *testing.T, isolation string) {
 				c := config(t, isolation, name)
 				c.Forks = 0
-				got, e := run(t, c)
+				got, e := pvms.Run(t, c)
 				if e.Code != 0 || natively && got != want || !strings.HasSuffix(got, "done\n") {
 					t.Errorf("%q, natively %q; %+v", got, want, e)
 				}
@@ -106,8 +63,8 @@ func TestUnix(t *testing.T) {
 func TestFork(t *testing.T) {
 	for _, name := range []string{"fork", "prefork"} {
 		t.Run(name, func(t *testing.T) {
-			isolations(t, func(t *testing.T, isolation string) {
-				if out, e := run(t, config(t, isolation, name)); e.Code != 0 || !strings.HasSuffix(out, "done\n") {
+			pvms.Isolations(t, func(t *testing.T, isolation string) {
+				if out, e := pvms.Run(t, config(t, isolation, name)); e.Code != 0 || !strings.HasSuffix(out, "done\n") {
 					t.Errorf("%q, %+v", out, e)
 				}
 			})
@@ -119,10 +76,10 @@ func TestFork(t *testing.T) {
 func TestNarrow(t *testing.T) {
 	for _, name := range []string{"narrow", "narrowfork", "narrowother"} {
 		t.Run(name, func(t *testing.T) {
-			isolations(t, func(t *testing.T, isolation string) {
+			pvms.Isolations(t, func(t *testing.T, isolation string) {
 				c := config(t, isolation, name)
 				c.Volumes = []monitor.Volume{volume.Spec{Host: t.TempDir(), Guest: "/data"}}
-				if out, e := run(t, c); e.Code != 0 || !strings.HasSuffix(out, "done\n") {
+				if out, e := pvms.Run(t, c); e.Code != 0 || !strings.HasSuffix(out, "done\n") {
 					t.Errorf("%q, %+v", out, e)
 				}
 			})
@@ -132,13 +89,13 @@ func TestNarrow(t *testing.T) {
 
 // TestStrangers: a name of one family means nothing in another.
 func TestStrangers(t *testing.T) {
-	isolations(t, func(t *testing.T, isolation string) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
 		_, stop := listen(t, config(t, isolation, "channel-listen", "x"), nil)
 		defer stop()
 		for _, name := range []string{"@noyau/x", "@x", "/tmp/x"} {
 			c := config(t, isolation, "probe", name)
 			c.Stderr = io.Discard
-			if _, e := run(t, c); name != "@noyau/x" && e.Code != 0 {
+			if _, e := pvms.Run(t, c); name != "@noyau/x" && e.Code != 0 {
 				t.Errorf("%s: %+v", name, e)
 			}
 		}
@@ -177,7 +134,7 @@ func listen(t *testing.T, c monitor.Config, channels []monitor.Channel) (ended b
 
 // TestChannel: two families talk if the configuration of both says so.
 func TestChannel(t *testing.T) {
-	isolations(t, func(t *testing.T, isolation string) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
 		dir := filepath.Join(t.TempDir(), "channels")
 		for _, c := range []struct {
 			name         string
@@ -200,7 +157,7 @@ func TestChannel(t *testing.T) {
 			}
 			d := config(t, isolation, "channel-dial", "x")
 			d.Forks, d.Exec, d.ChannelDir, d.Channels, d.Stderr = 0, nil, dir, c.dial, io.Discard
-			out, e := run(t, d)
+			out, e := pvms.Run(t, d)
 			if ok := e.Code == 0 && out == "got across\n"; ok != c.ok {
 				t.Errorf("%s: %q, %+v", c.name, out, e)
 			}

@@ -7,19 +7,20 @@ import (
 	"time"
 
 	"noyau.dev/host/monitor"
+	"noyau.dev/test/internal/pvms"
 )
 
 // BenchmarkRestore measures from monitor.Start until a line that the app prints right
 // where the snapshot was made.
 func BenchmarkRestore(b *testing.B) {
-	for _, isolation := range []string{"process", "vm"} {
+	for _, isolation := range pvms.Names {
 		for _, mb := range []string{"16", "256"} {
 			b.Run(isolation+" "+mb+" MB", func(b *testing.B) {
 				c := config(b, isolation, "template", mb)
 				file := save(b, c, "ready")
 				c.Hostname, c.Restore = "copy", file
 				var out *bufio.Reader
-				c.Stdout, out = pipe(b)
+				c.Stdout, out = pvms.Pipe(b)
 				for _, warm := range []bool{false, true} {
 					name := "new"
 					if warm {
@@ -39,8 +40,8 @@ func BenchmarkRestore(b *testing.B) {
 								time.Sleep(time.Millisecond)
 							}
 							t := time.Now()
-							r := start(b, c)
-							expect(b, out, "restored")
+							r := pvms.Start(b, c)
+							pvms.Expect(b, out, 1, "restored")
 							took = append(took, time.Since(t))
 							r.Kill()
 							r.Wait()

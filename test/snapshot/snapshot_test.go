@@ -4,101 +4,41 @@ package snapshot
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"noyau.dev/host/build"
 	"noyau.dev/host/monitor"
-	"noyau.dev/host/policy"
-	"noyau.dev/host/vm"
+	"noyau.dev/test/internal/pvms"
 )
 
-// TestMain builds the runner of virtual machines.
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "noyau-runner-")
-	if err != nil {
-		panic(err)
-	}
-	os.Chmod(dir, 0o755)
-	cmd := exec.Command("go", "build", "-o", dir, "noyau.dev/host/vm/noyau-vm")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "the runner: %v\n%s", err, out)
-	} else {
-		vm.RunnerPath = filepath.Join(dir, vm.RunnerName)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-var img = sync.OnceValues(func() (string, error) {
-	wd, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	r, err := build.Build(context.Background(), build.Options{Package: "./guest", Dir: wd, Stderr: os.Stderr})
-	return r.Path, err
-})
+func TestMain(m *testing.M) { os.Exit(pvms.Main(m)) }
 
 // config is how the guest is run with these arguments.
 func config(t testing.TB, isolation string, args ...string) monitor.Config {
 	t.Helper()
-	path, err := img()
-	if err != nil {
-		t.Skip("no image can be built here: ", err)
-	}
-	return monitor.Config{Image: path, Args: args, Env: []string{"A=B"}, Isolation: isolation, Stderr: os.Stderr}
+	pvms.Need(t, isolation)
+	c := pvms.Config(t, isolation, args...)
+	c.Env = []string{"A=B"}
+	return c
 }
 
-// pairs runs f for each isolation that a snapshot is made and restored under.
+// pairs runs f for each two isolations that a snapshot is made and restored under.
 func pairs(t *testing.T, f func(t *testing.T, from, to string)) {
-	for _, from := range []string{"process", "vm"} {
-		for _, to := range []string{"process", "vm"} {
-			t.Run(from+" to "+to, func(t *testing.T) { f(t, from, to) })
+	for _, from := range pvms.Names {
+		for _, to := range pvms.Names {
+			t.Run(from+" to "+to, func(t *testing.T) {
+				pvms.Need(t, from)
+				pvms.Need(t, to)
+				f(t, from, to)
+			})
 		}
-	}
-}
-
-func start(t testing.TB, c monitor.Config) *monitor.Instance {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	i, err := monitor.Start(ctx, c)
-	if err != nil {
-		cancel()
-		if c.Isolation == "vm" && strings.Contains(err.Error(), "isolation vm cannot") {
-			t.Skip(err)
-		}
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { i.Kill(); i.Wait(); cancel() })
-	return i
-}
-
-// pipe has room for what nobody reads.
-func pipe(t testing.TB) (io.Writer, *bufio.Reader) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.Close(); r.Close() })
-	return w, bufio.NewReader(r)
-}
-
-func expect(t testing.TB, r *bufio.Reader, want string) {
-	t.Helper()
-	if got, err := r.ReadString('\n'); err != nil || strings.TrimSuffix(got, "\n") != want {
-		t.Fatalf("the guest says %q, %v; want %q", got, err, want)
 	}
 }
 
@@ -106,9 +46,9 @@ func expect(t testing.TB, r *bufio.Reader, want string) {
 func save(t testing.TB, c monitor.Config, ready string) string {
 	t.Helper()
 	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	i := start(t, c)
-	expect(t, out, ready)
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, ready)
 	f := filepath.Join(t.TempDir(), "snapshot")
 	if err := i.Snapshot(t.Context(), f, monitor.SnapshotOptions{}); err != nil {
 		t.Fatal(err)
@@ -121,11 +61,11 @@ func save(t testing.TB, c monitor.Config, ready string) string {
 // restore makes a pVM of a snapshot.
 func restore(t testing.TB, c monitor.Config, to, file string) (*monitor.Instance, *bufio.Reader) {
 	t.Helper()
-	var out *bufio.Reader
-	c.Stdout, out = pipe(t)
-	w := c.Stdout.(*os.File)
+	pvms.Need(t, to)
+	w, out := pvms.Pipe(t)
+	c.Stdout = w
 	c.Isolation, c.Restore, c.Hostname = to, file, "restored"
-	i := start(t, c)
+	i := pvms.Start(t, c)
 	go func() {
 		if e := i.Wait(); e.Code != 0 || e.Signal != 0 {
 			fmt.Fprintf(w, "%+v\n", e)
@@ -133,14 +73,6 @@ func restore(t testing.TB, c monitor.Config, to, file string) (*monitor.Instance
 		w.Close() // whoever waits for more learns that there is none
 	}()
 	return i, out
-}
-
-func publish(c *monitor.Config) {
-	p, err := policy.ParsePublish("127.0.0.1:0:80")
-	if err != nil {
-		panic(err)
-	}
-	c.Publish = append(c.Publish, p)
 }
 
 // answer asks a server until it listens.
@@ -167,11 +99,11 @@ func answer(t testing.TB, i *monitor.Instance) (count int, random string, ticks 
 func TestServer(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to string) {
 		c := config(t, from, "count")
-		publish(&c)
+		pvms.Publish(&c)
 		var out *bufio.Reader
-		c.Stdout, out = pipe(t)
-		i := start(t, c)
-		expect(t, out, "serving")
+		c.Stdout, out = pvms.Pipe(t)
+		i := pvms.Start(t, c)
+		pvms.Expect(t, out, 1, "serving")
 		for range 5 {
 			answer(t, i)
 		}
@@ -207,7 +139,7 @@ func TestServer(t *testing.T) {
 // TestAgain: a restored pVM can be saved, and restored elsewhere, as often as wanted.
 func TestAgain(t *testing.T) {
 	c := config(t, "process", "count")
-	publish(&c)
+	pvms.Publish(&c)
 	file := save(t, c, "serving")
 	for n, to := range []string{"vm", "vm", "process", "process", "vm", "process"} {
 		i, _ := restore(t, c, to, file)
@@ -239,7 +171,7 @@ func TestGuests(t *testing.T) {
 				c := config(t, from, append([]string{g.name}, g.args...)...)
 				c.Arg0 = "guest"
 				_, out := restore(t, c, to, save(t, c, "ready"))
-				expect(t, out, g.want)
+				pvms.Expect(t, out, 1, g.want)
 			})
 		}
 	})
@@ -249,11 +181,11 @@ func TestGuests(t *testing.T) {
 func TestConnection(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to string) {
 		c := config(t, from, "connection")
-		publish(&c)
+		pvms.Publish(&c)
 		var out *bufio.Reader
-		c.Stdout, out = pipe(t)
-		i := start(t, c)
-		expect(t, out, "listening")
+		c.Stdout, out = pvms.Pipe(t)
+		i := pvms.Start(t, c)
+		pvms.Expect(t, out, 1, "listening")
 		echo := func(i *monitor.Instance) net.Conn {
 			var d net.Conn
 			var err error
@@ -288,6 +220,6 @@ func TestConnection(t *testing.T) {
 		}
 		n := echo(r)
 		n.Close()
-		expect(t, out, "done")
+		pvms.Expect(t, out, 1, "done")
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"noyau.dev/host/monitor"
+	"noyau.dev/test/internal/pvms"
 )
 
 // TestTemplate: pVMs that a template has ready are like others, each with ports, streams
@@ -12,7 +13,7 @@ import (
 func TestTemplate(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to string) {
 		c := config(t, from, "count")
-		publish(&c)
+		pvms.Publish(&c)
 		file := save(t, c, "serving")
 		c.Isolation, c.Restore = to, file
 		var err error
@@ -26,7 +27,7 @@ func TestTemplate(t *testing.T) {
 		seen := map[string]bool{}
 		var all []*monitor.Instance
 		for range 6 {
-			all = append(all, start(t, c))
+			all = append(all, pvms.Start(t, c))
 		}
 		for _, i := range all {
 			n, random, _ := answer(t, i)
@@ -55,9 +56,9 @@ func TestTemplateForks(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Template.Close()
-		w, out := pipe(t)
+		w, out := pvms.Pipe(t)
 		c.Stdout = w
-		start(t, c)
-		expect(t, out, "done")
+		pvms.Start(t, c)
+		pvms.Expect(t, out, 1, "done")
 	})
 }
