@@ -54,19 +54,25 @@ func socketType(v uint64) (int, error) {
 	return int(v), nil
 }
 
+// socketRequest takes a name and a type of socket, which are to be listened or connected to.
+func socketRequest(r *request) (name string, typ int, err error) {
+	names, err := r.paths(1)
+	if err == nil {
+		err = checkName(names[0])
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	typ, err = socketType(r.msg.A)
+	return names[0], typ, err
+}
+
 func doNameListen(r *request) (reply, error) {
 	s := r.b.c.Sockets
 	if s == nil {
 		return reply{}, unix.EOPNOTSUPP
 	}
-	name, err := r.paths(1)
-	if err == nil {
-		err = checkName(name[0])
-	}
-	if err != nil {
-		return reply{}, err
-	}
-	typ, err := socketType(r.msg.A)
+	name, typ, err := socketRequest(r)
 	if err != nil {
 		return reply{}, err
 	}
@@ -76,10 +82,10 @@ func doNameListen(r *request) (reply, error) {
 	backlog := int(min(r.msg.B, 4096))
 	var fd int
 	var end func()
-	if channel, ok := strings.CutPrefix(name[0], abi.ChannelPrefix); ok {
+	if channel, ok := strings.CutPrefix(name, abi.ChannelPrefix); ok {
 		fd, end, err = s.Channels.listen(channel, typ, backlog)
 	} else {
-		fd, end, err = s.listen(name[0], typ, backlog, r.b)
+		fd, end, err = s.listen(name, typ, backlog, r.b)
 	}
 	if err != nil {
 		return reply{}, err
@@ -168,22 +174,15 @@ func doNameDial(r *request) (reply, error) {
 	if s == nil {
 		return reply{}, unix.ECONNREFUSED
 	}
-	name, err := r.paths(1)
-	if err == nil {
-		err = checkName(name[0])
-	}
-	if err != nil {
-		return reply{}, err
-	}
-	typ, err := socketType(r.msg.A)
+	name, typ, err := socketRequest(r)
 	if err != nil {
 		return reply{}, err
 	}
 	var fd int
-	if channel, ok := strings.CutPrefix(name[0], abi.ChannelPrefix); ok {
+	if channel, ok := strings.CutPrefix(name, abi.ChannelPrefix); ok {
 		fd, err = s.Channels.dial(channel, typ)
 	} else {
-		fd, err = s.dial(name[0], typ)
+		fd, err = s.dial(name, typ)
 	}
 	if err != nil {
 		return reply{}, err
