@@ -75,14 +75,11 @@ func clone(cmd *cobra.Command, f *restoreFlags, name string, n int, quiet bool) 
 	if f.trace || f.timing {
 		return &exitCode{exitError, errors.New("--trace and --timing are for one pVM: use noyau restore")}
 	}
-	t, err := f.open(name)
+	t, err := f.open(cmd, name)
 	if err != nil {
 		return err
 	}
 	defer t.image.Close()
-	if !cmd.Flags().Changed("publish") {
-		f.publish = t.meta.Publish
-	}
 	shared, own, err := clonePorts(f.publish, n)
 	if err != nil {
 		return &exitCode{exitError, err}

@@ -32,8 +32,9 @@ type frozen struct {
 	image *image.Image
 }
 
-// open reads what name says of itself. Its content is checked by the monitor.
-func (f *restoreFlags) open(name string) (*frozen, error) {
+// open reads what name says of itself, and has ports published as it says if the command
+// line does not. Its content is checked by the monitor.
+func (f *restoreFlags) open(cmd *cobra.Command, name string) (*frozen, error) {
 	path, err := filepath.Abs(name)
 	if err != nil {
 		return nil, err
@@ -58,6 +59,9 @@ func (f *restoreFlags) open(name string) (*frozen, error) {
 	}
 	if t.image, err = image.Open(img); err != nil {
 		return nil, &exitCode{exitError, fmt.Errorf("%w\n%s needs the image that it was made of; say with --image where it is", err, name)}
+	}
+	if !cmd.Flags().Changed("publish") {
+		f.publish = t.meta.Publish
 	}
 	return t, nil
 }
@@ -115,14 +119,11 @@ or close those.`,
 }
 
 func restore(cmd *cobra.Command, f *restoreFlags, name string) error {
-	t, err := f.open(name)
+	t, err := f.open(cmd, name)
 	if err != nil {
 		return err
 	}
 	defer t.image.Close()
-	if !cmd.Flags().Changed("publish") {
-		f.publish = t.meta.Publish
-	}
 	dir, entry, err := register(&f.runFlags, t.target(), t.meta.Args)
 	if err != nil {
 		return &exitCode{exitError, err}
