@@ -109,8 +109,11 @@ func New(m *machine.Machine, cfg *Config) (*Runner, error) {
 // readBoot reads the header of the boot block.
 func readBoot() (h abi.BootHeader, err error) {
 	var b [abi.BootSize]byte
-	if n, err := unix.Pread(abi.HandleBoot, b[:], 0); err != nil || n != len(b) || !h.Take(b[:]) {
-		return h, fmt.Errorf("vm: descriptor %d is no boot block of ABI version %d (%d bytes, %v)", abi.HandleBoot, abi.Version, n, err)
+	if n, err := unix.Pread(abi.HandleBoot, b[:], 0); err != nil || n != len(b) {
+		return h, fmt.Errorf("vm: no boot block at descriptor %d: %d bytes, %v", abi.HandleBoot, n, err)
+	}
+	if !h.Take(b[:]) {
+		return h, fmt.Errorf("vm: descriptor %d is no boot block of ABI version %d: noyau and its runner are of different versions; build noyau-vm again, from the sources of noyau", abi.HandleBoot, abi.Version)
 	}
 	return h, nil
 }
