@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -229,5 +230,18 @@ func TestExecFlag(t *testing.T) {
 	}
 	if list, err := f.images(t.Context()); err != nil || !reflect.DeepEqual(list, []monitor.Exec{{Name: monitor.ExecSelf}}) {
 		t.Error(list, err)
+	}
+}
+
+// The go command takes -gcflags for one pattern of packages after the other.
+func TestRepeatedGoFlags(t *testing.T) {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags := addGoFlags(fs)
+	if err := fs.Parse([]string{"--gcflags=a=-l", "--tags", "x,y", "--gcflags", "b=-N -l", "--trimpath"}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"-tags=x,y", "-gcflags=a=-l", "-gcflags=b=-N -l", "-trimpath"}
+	if got := flags(); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

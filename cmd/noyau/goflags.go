@@ -37,7 +37,7 @@ func addGoFlags(fs *pflag.FlagSet) func() []string {
 		if f.isBool {
 			fs.Bool(f.name, false, f.usage)
 		} else {
-			fs.String(f.name, "", f.usage)
+			fs.StringArray(f.name, nil, f.usage)
 		}
 		if strings.HasPrefix(f.usage, "not supported") {
 			fs.MarkHidden(f.name)
@@ -49,10 +49,14 @@ func addGoFlags(fs *pflag.FlagSet) func() []string {
 		for _, f := range goBuildFlags {
 			switch g := fs.Lookup(f.name); {
 			case !g.Changed:
-			case f.isBool && g.Value.String() == "true":
+			case !f.isBool: // each, since the go command takes -gcflags for one package after the other
+				for _, v := range g.Value.(pflag.SliceValue).GetSlice() {
+					out = append(out, "-"+f.name+"="+v)
+				}
+			case g.Value.String() == "true":
 				out = append(out, "-"+f.name)
 			default:
-				out = append(out, "-"+f.name+"="+g.Value.String())
+				out = append(out, "-"+f.name+"=false")
 			}
 		}
 		return out

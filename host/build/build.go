@@ -130,14 +130,10 @@ func goFlags(flags []string, goflags string) ([]string, error) {
 			out = append(out, f)
 		}
 	}
-	// What is patched or ours goes without debug information: no debugger reaches
-	// into a pVM, and it would be a fifth of a small image. Stack traces do not need
-	// it. The user's own -gcflags come later and win.
-	out = append([]string{
-		"-gcflags=internal/...=-dwarf=false",
-		"-gcflags=runtime=-dwarf=false",
-		"-gcflags=syscall=-dwarf=false",
-	}, out...)
+	// The standard library, which ours is part of, goes without debug information: no
+	// debugger reaches into a pVM, and it would be a fifth of a small image. Stack traces
+	// do not need it. The user's own -gcflags come later and win.
+	out = append([]string{"-gcflags=std=-dwarf=false"}, out...)
 	return append(out, "-tags="+strings.ReplaceAll(tags, " ", ",")), nil
 }
 
