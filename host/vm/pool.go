@@ -201,11 +201,35 @@ func fromShell(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	if s.Memory != 0 || s.CPU != 0 || s.Pids != 0 || s.NetOut || s.Fork {
 		return nil, nil
 	}
-	order, err := runner.ShellOrder(len(s.Handles), page != nil, s.Options["stats"] != "", s.Args, s.Env)
+	o, err := newOrder(s, page, s.Args, s.Env)
 	if errors.Is(err, runner.ErrOrderSize) {
 		return nil, nil
 	}
 	is, err := identify(s.Image)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		sh := take(is)
+		if sh == nil {
+			return nil, nil
+		}
+		if sh.run(o) == nil {
+			return sh.p, nil
+		}
+		sh.drop() // it has died while it waited
+	}
+}
+
+// An order is what makes a shell run an image: runner.ShellOrder's message, and the
+// descriptors that go with it.
+type order struct {
+	msg []byte
+	fds []int
+}
+
+func newOrder(s *monitor.Spec, page *timingPage, args, env []string) (*order, error) {
+	msg, err := runner.ShellOrder(len(s.Handles), page != nil, s.Options["stats"] != "", args, env)
 	if err != nil {
 		return nil, err
 	}
@@ -217,18 +241,16 @@ func fromShell(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	if page != nil {
 		fds = append(fds, fdOf(page.file))
 	}
-	for {
-		sh := take(is)
-		if sh == nil {
-			return nil, nil
-		}
-		err := unix.Sendmsg(fdOf(sh.mail), order, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
-		if err == nil {
-			sh.mail.Close()
-			return sh.p, nil
-		}
-		sh.drop() // it has died while it waited
+	return &order{msg, fds}, nil
+}
+
+// run sends the shell its order. It waits for no other then.
+func (s *shell) run(o *order) error {
+	err := unix.Sendmsg(fdOf(s.mail), o.msg, unix.UnixRights(o.fds...), nil, unix.MSG_NOSIGNAL)
+	if err == nil {
+		s.mail.Close()
 	}
+	return err
 }
 
 func take(is identity) *shell {

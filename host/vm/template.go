@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"noyau.dev/abi"
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/process"
@@ -42,27 +40,15 @@ func (w *warm) Begin(s *monitor.Spec) (monitor.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	order, err := runner.ShellOrder(len(s.Handles), page != nil, s.Options["stats"] != "", nil, nil)
+	o, err := newOrder(s, page, nil, nil)
 	if err == nil {
-		fds := make([]int, 0, len(s.Handles)+2)
-		for _, f := range s.Handles {
-			fds = append(fds, fdOf(f))
-		}
-		fds = append(fds, fdOf(s.Image))
-		if page != nil {
-			fds = append(fds, fdOf(page.file))
-		}
-		err = unix.Sendmsg(fdOf(w.mail), order, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+		err = w.run(o)
 	}
 	if err != nil {
 		page.close()
 		return nil, fmt.Errorf("vm: a template: %w", err)
 	}
-	w.mail.Close()
-	if page == nil {
-		return monitor.HostProcess(w.p), nil
-	}
-	return &timed{monitor.HostProcess(w.p), page}, nil
+	return watched(w.p, page), nil
 }
 
 // Discard implements monitor.Warm.

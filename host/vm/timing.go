@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"noyau.dev/host/monitor"
+	"noyau.dev/host/process"
 	"noyau.dev/host/vm/runner"
 )
 
@@ -59,6 +60,14 @@ func (p *timingPage) report() {
 type timed struct {
 	monitor.Host
 	page *timingPage
+}
+
+// watched is p, for the monitor: with its stages if there is a page.
+func watched(p *process.Process, page *timingPage) monitor.Process {
+	if page == nil {
+		return monitor.HostProcess(p)
+	}
+	return &timed{monitor.HostProcess(p), page}
 }
 
 func (t *timed) Wait() monitor.Status {

@@ -92,10 +92,7 @@ func (backend) Start(s *monitor.Spec) (monitor.Process, error) {
 		page.close()
 		return nil, err
 	}
-	if page == nil {
-		return monitor.HostProcess(p), nil
-	}
-	return &timed{monitor.HostProcess(p), page}, nil
+	return watched(p, page), nil
 }
 
 // fresh starts a runner for an image.
