@@ -39,10 +39,10 @@ func (x *Exec) Close() {
 
 // An Executor is a Family in which images may be started.
 type Executor interface {
-	// MayExec says whether an image of that name is granted: EACCES, or EAGAIN if the
-	// family is full.
+	// MayExec says whether an image of that name is granted; if not: EACCES.
 	MayExec(name string) error
-	// Exec starts a child of this member. It takes the files of x that it uses.
+	// Exec starts a child of this member. It takes the files of x that it uses. EAGAIN: the
+	// family is full.
 	Exec(ctx context.Context, x *Exec) (pid uint32, err error)
 }
 

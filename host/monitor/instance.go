@@ -92,7 +92,7 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 		i.end.Store(true)
 		if i.family != nil {
 			i.finishBroker()
-			i.family.first.ended()
+			i.family.first.leave()
 			if sig := unix.Signal(i.asked.Load()); sig != 0 {
 				i.family.signalAll(sig)
 			}

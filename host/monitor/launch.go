@@ -188,12 +188,18 @@ func (l *launch) extras(c *Config, boot *boot) error {
 	return nil
 }
 
-// openVolumes opens the host directories of volumes.
+// openVolumes opens the host directories of volumes. A child has those of the family.
 func (l *launch) openVolumes(c *Config, boot *boot) error {
 	if l.child == nil {
 		if err := l.listVolumes(c); err != nil {
 			return err
 		}
+	}
+	for n, v := range l.volumes {
+		boot.volume(v.Guest, n, v.ReadOnly)
+	}
+	if l.child != nil {
+		return nil
 	}
 	ids := volume.IDs{
 		HostUID: uint32(os.Geteuid()), HostGID: uint32(os.Getegid()),
@@ -201,16 +207,13 @@ func (l *launch) openVolumes(c *Config, boot *boot) error {
 	}
 	for n, v := range l.volumes {
 		var r *volume.Root // of a volume that is not there any more: ENODEV
-		if v.Host != "" && l.child == nil {
+		if v.Host != "" {
 			var err error
 			if r, err = volume.Open(v, uint32(n), ids); err != nil {
 				return err
 			}
 		}
-		boot.volume(v.Guest, n, v.ReadOnly)
-		if l.child == nil {
-			l.roots = append(l.roots, r)
-		}
+		l.roots = append(l.roots, r)
 	}
 	return nil
 }

@@ -159,16 +159,14 @@ func (m *member) see(parent *member) {
 	parent.childEnded(m.pid, code)
 }
 
-// gone takes a member out of the family.
+// gone takes a member that is not the first out of the family.
 func (m *member) gone() {
 	m.leave()
 	m.f.members.Done()
 }
 
-// ended takes the first out of the family.
-func (m *member) ended() { m.leave() }
-
-// leave makes orphans of the children: nobody waits for them.
+// leave takes a member off the list of the living, and makes orphans of its children:
+// nobody waits for them.
 func (m *member) leave() {
 	f := m.f
 	f.mu.Lock()
