@@ -249,11 +249,8 @@ func startClones(id string) ([]*session, error) {
 }
 
 func startClone(d *state.Dir, id string, c monitor.Config) (*session, error) {
-	e, err := d.Get(id)
+	e, err := takeOver(d, id)
 	if err != nil {
-		return nil, err
-	}
-	if err := e.SetStatus(state.Status{Phase: state.Created, Monitor: state.Self()}); err != nil {
 		return nil, err
 	}
 	return startLogged(d, e, c)

@@ -154,11 +154,8 @@ func startDetached(id string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := d.Get(id)
+	e, err := takeOver(d, id)
 	if err != nil {
-		return nil, err
-	}
-	if err := e.SetStatus(state.Status{Phase: state.Created, Monitor: state.Self()}); err != nil {
 		return nil, err
 	}
 	var c monitor.Config
@@ -170,6 +167,15 @@ func startDetached(id string) (*session, error) {
 	c.ImageFile = os.NewFile(imageFD, c.Image)
 	defer c.ImageFile.Close()
 	return startLogged(d, e, c)
+}
+
+// takeOver gives the entry that a command made to this process.
+func takeOver(d *state.Dir, id string) (*state.Entry, error) {
+	e, err := d.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	return e, e.SetStatus(state.Status{Phase: state.Created, Monitor: state.Self()})
 }
 
 // startLogged starts a pVM whose output goes to its log.
