@@ -92,11 +92,7 @@ func TestReopen(t *testing.T) {
 	i.Wait()
 	write(t, filepath.Join(dir, "other"), "nobody has this open")
 	r := pvms.Start(t, c)
-	check(t, r, "/read", "thr. <nil>")
-	check(t, r, "/map", "first,second,")
-	check(t, r, "/write?third", "<nil> <nil>")
-	check(t, r, "/map", "first,second,third,")
-	check(t, r, "/grow", "<nil>far")
+	goesOn(t, r)
 	check(t, r, "/dir", "2 <nil> <nil>")
 	check(t, r, "/mem", "in memory")
 	check(t, r, "/open", "<nil>")
@@ -117,6 +113,16 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// goesOn checks that the files which withFiles left open are where they were.
+func goesOn(t *testing.T, r *monitor.Instance) {
+	t.Helper()
+	check(t, r, "/read", "thr. <nil>")
+	check(t, r, "/map", "first,second,")
+	check(t, r, "/write?third", "<nil> <nil>")
+	check(t, r, "/map", "first,second,third,")
+	check(t, r, "/grow", "<nil>far")
+}
+
 // TestReopenAcross: files are open under the other isolation as well.
 func TestReopenAcross(t *testing.T) {
 	other := "vm"
@@ -129,11 +135,7 @@ func TestReopenAcross(t *testing.T) {
 	i.Wait()
 	c.Isolation = other
 	r := pvms.Start(t, c)
-	check(t, r, "/read", "thr. <nil>")
-	check(t, r, "/map", "first,second,")
-	check(t, r, "/write?third", "<nil> <nil>")
-	check(t, r, "/map", "first,second,third,")
-	check(t, r, "/grow", "<nil>far")
+	goesOn(t, r)
 	check(t, r, "/close", "<nil><nil><nil><nil><nil>")
 	if b, _ := os.ReadFile(filepath.Join(dir, "log")); string(b) != "begin\nsecond\nthird\n" {
 		t.Errorf("log: %q", b)
