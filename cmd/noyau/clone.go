@@ -134,13 +134,15 @@ func clone(cmd *cobra.Command, f *restoreFlags, name string, n int, quiet bool) 
 	return w.Flush()
 }
 
-var portRange = regexp.MustCompile(`^(.*:)?([0-9]+)-([0-9]+)(:[^:]+)$`)
+var portRange = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(.*:)?([0-9]+)-([0-9]+)(:[^:]+)$`)
+})
 
 // clonePorts says which ports n clones share, and which each has alone.
 func clonePorts(list []string, n int) (shared []monitor.Publish, own [][]monitor.Publish, err error) {
 	own = make([][]monitor.Publish, n)
 	for _, s := range list {
-		m := portRange.FindStringSubmatch(s)
+		m := portRange().FindStringSubmatch(s)
 		if m == nil {
 			p, err := policy.ParsePublish(s)
 			if err != nil {

@@ -1,34 +1,54 @@
 package state
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// The control protocol of a monitor is HTTP with JSON on a unix socket that
-// only its user can reach:
+// The control protocol of a monitor is JSON on a unix socket that only its user can
+// reach. A connection carries one request and its answer:
 //
-//	GET  /v1/info                      what is in force
-//	GET  /v1/stats                     figures of this moment
-//	POST /v1/signal {"signal": 15}
-//	POST /v1/stop {"timeout_ms": 10000}  answered when the pVM has ended
-//	GET  /v1/members                   the pVM and its forks
-//	POST /v1/fork                      a copy of it; answers its id
-//	POST /v1/pause {"on": true}
-//	POST /v1/snapshot {"path": "/…"}   answered when it is written
+//	{"call": "signal", "with": {"signal": 15}}
+//	{"reply": …} or {"error": "…"}
+//
+// A client that goes away takes back what it has asked for. The calls:
+//
+//	info                              what is in force
+//	stats                             figures of this moment
+//	signal   {"signal": 15}
+//	stop     {"timeout_ms": 10000}    answered when the pVM has ended
+//	members                           the pVM and its forks
+//	fork                              a copy of it; answers its id
+//	pause    {"on": true}
+//	snapshot {"path": "/…"}           answered when it is written
+//
+// It is not HTTP, because loading and starting package net/http is a third of what the
+// start of a small program takes, and every noyau run has this socket.
+
+const (
+	maxRequest      = 64 << 10
+	maxAnswer       = 16 << 20
+	requestPatience = 10 * time.Second // for a request once somebody has connected
+)
+
+type request struct {
+	Call string          `json:"call"`
+	With json.RawMessage `json:"with,omitempty"`
+}
+
+type answer struct {
+	Error string          `json:"error,omitempty"`
+	Reply json.RawMessage `json:"reply,omitempty"`
+}
 
 // A Controller is what a monitor lets others do with its pVM. Info and Stats
 // return values for JSON. Stop returns when the entry says that the pVM ended.
@@ -68,10 +88,6 @@ type signalRequest struct {
 
 type stopRequest struct {
 	TimeoutMS int64 `json:"timeout_ms"`
-}
-
-type controlError struct {
-	Error string `json:"error"`
 }
 
 // listenControl makes the control socket at path. The address is given to the
@@ -132,10 +148,18 @@ func ownPeer(c *net.UnixConn) bool {
 
 // A ControlServer is a monitor's end of the control protocol.
 type ControlServer struct {
-	http *http.Server
-	path string
-	done chan struct{}
+	calls    map[string]call
+	listener net.Listener
+	path     string
+	closing  context.Context // no request is waited for any more
+	close    context.CancelFunc
+	ended    context.Context // nor an answer
+	end      context.CancelFunc
+	serving  sync.WaitGroup
 }
+
+// A call answers one kind of request.
+type call func(ctx context.Context, with json.RawMessage) (any, error)
 
 // StartControl makes the control socket at path and answers on it.
 func StartControl(path string, c Controller) (*ControlServer, error) {
@@ -143,203 +167,110 @@ func StartControl(path string, c Controller) (*ControlServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &ControlServer{
-		http: &http.Server{Handler: routes(c), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10},
-		path: path,
-		done: make(chan struct{}),
-	}
-	go func() {
-		defer close(s.done)
-		s.http.Serve(l) // always returns an error, of the listener that Close closes
-	}()
+	s := &ControlServer{calls: calls(c), listener: l, path: path}
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.ended, s.end = context.WithCancel(context.Background())
+	s.serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // Close has closed it
+			}
+			s.serving.Go(func() { s.serve(conn) })
+		}
+	})
 	return s, nil
 }
 
-// Close removes the socket and returns when requests under way were answered,
-// or after two seconds.
+// Close removes the socket and returns when requests under way were answered, or
+// after two seconds.
 func (s *ControlServer) Close() {
 	os.Remove(s.path)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	if s.http.Shutdown(ctx) != nil {
-		s.http.Close()
+	s.listener.Close()
+	s.close()
+	t := time.AfterFunc(2*time.Second, s.end)
+	defer t.Stop()
+	go func() { s.serving.Wait(); s.end() }()
+	<-s.ended.Done()
+}
+
+// serve answers the request of one connection.
+func (s *ControlServer) serve(c net.Conn) {
+	defer c.Close()
+	unwatch := context.AfterFunc(s.ended, func() { c.Close() })
+	defer unwatch()
+	c.SetReadDeadline(time.Now().Add(requestPatience))
+	hurry := context.AfterFunc(s.closing, func() { c.SetReadDeadline(time.Unix(1, 0)) })
+	var q request
+	err := json.NewDecoder(io.LimitReader(c, maxRequest)).Decode(&q)
+	if err == nil && !hurry() {
+		return // closing: the client finds that the pVM has ended
 	}
-	<-s.done
-}
-
-func routes(c Controller) *http.ServeMux {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/info", func(w http.ResponseWriter, r *http.Request) { reply(w, c.Info(), nil) })
-	mux.HandleFunc("GET /v1/stats", func(w http.ResponseWriter, r *http.Request) {
-		s, err := c.Stats()
-		reply(w, s, err)
-	})
-	mux.HandleFunc("POST /v1/signal", func(w http.ResponseWriter, r *http.Request) {
-		var q signalRequest
-		err := take(r, &q)
-		if err == nil && (q.Signal < 1 || q.Signal > 64) {
-			err = fmt.Errorf("%d is not a signal", q.Signal)
-		}
-		if err == nil {
-			err = c.Signal(unix.Signal(q.Signal))
-		}
-		reply(w, struct{}{}, err)
-	})
-	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, r *http.Request) {
-		var q stopRequest
-		err := take(r, &q)
-		if err == nil {
-			c.Stop(time.Duration(max(q.TimeoutMS, 0)) * time.Millisecond)
-		}
-		reply(w, struct{}{}, err)
-	})
-	if f, ok := c.(FamilyController); ok {
-		familyRoutes(mux, f)
-	}
-	return mux
-}
-
-func familyRoutes(mux *http.ServeMux, f FamilyController) {
-	mux.HandleFunc("GET /v1/members", func(w http.ResponseWriter, r *http.Request) { reply(w, f.Members(), nil) })
-	mux.HandleFunc("POST /v1/fork", func(w http.ResponseWriter, r *http.Request) {
-		pid, err := f.Fork(r.Context())
-		reply(w, forkReply{pid}, err)
-	})
-	mux.HandleFunc("POST /v1/pause", func(w http.ResponseWriter, r *http.Request) {
-		var q pauseRequest
-		err := take(r, &q)
-		if err == nil {
-			err = f.Pause(q.On)
-		}
-		reply(w, struct{}{}, err)
-	})
-	mux.HandleFunc("POST /v1/snapshot", func(w http.ResponseWriter, r *http.Request) {
-		var q SnapshotRequest
-		err := take(r, &q)
-		if err == nil && !filepath.IsAbs(q.Path) {
-			err = fmt.Errorf("%q is not an absolute path", q.Path)
-		}
-		if err == nil {
-			err = f.Snapshot(r.Context(), q)
-		}
-		reply(w, struct{}{}, err)
-	})
-}
-
-func take(r *http.Request, v any) error {
-	return json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(v)
-}
-
-func reply(w http.ResponseWriter, v any, err error) {
-	w.Header().Set("Content-Type", "application/json")
+	var a answer
+	var reply any
 	if err != nil {
-		w.WriteHeader(http.StatusBadRequest)
-		v = controlError{err.Error()}
+		err = fmt.Errorf("not a request: %w", err)
+	} else if f := s.calls[q.Call]; f == nil {
+		err = fmt.Errorf("the monitor knows no call %q; it was started by another version of noyau", q.Call)
+	} else {
+		ctx, cancel := context.WithCancel(s.ended)
+		defer cancel()
+		c.SetReadDeadline(time.Time{})
+		go func() { io.Copy(io.Discard, c); cancel() }() // until the client goes away
+		reply, err = f(ctx, q.With)
 	}
-	json.NewEncoder(w).Encode(v)
-}
-
-// A Client controls a running pVM through its monitor.
-type Client struct {
-	http *http.Client
-	path string
-}
-
-// ErrGone means that the monitor does not answer: the pVM has just ended.
-var ErrGone = errors.New("the pVM has ended")
-
-// Control returns a client for the entry's monitor. It connects when used.
-func (e *Entry) Control() *Client {
-	path := e.Status.Socket
-	if path == "" {
-		path = e.SocketPath()
+	if err == nil && reply != nil {
+		a.Reply, err = json.Marshal(reply)
 	}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		dir, err := os.Open(filepath.Dir(path))
-		if err != nil {
-			return nil, err
-		}
-		defer dir.Close()
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", shortPath(dir, path))
-	}
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, path}
-}
-
-// Info decodes what is in force into v.
-func (c *Client) Info(ctx context.Context, v any) error { return c.call(ctx, "GET", "info", nil, v) }
-
-// Stats decodes the figures of this moment into v.
-func (c *Client) Stats(ctx context.Context, v any) error { return c.call(ctx, "GET", "stats", nil, v) }
-
-// Signal delivers sig to the app.
-func (c *Client) Signal(ctx context.Context, sig unix.Signal) error {
-	return c.call(ctx, "POST", "signal", signalRequest{int(sig)}, nil)
-}
-
-// Members decodes the list of the family into v.
-func (c *Client) Members(ctx context.Context, v any) error {
-	return c.call(ctx, "GET", "members", nil, v)
-}
-
-// Fork copies the pVM and returns the id of the copy inside the family.
-func (c *Client) Fork(ctx context.Context) (int, error) {
-	var r forkReply
-	err := c.call(ctx, "POST", "fork", nil, &r)
-	return r.PID, err
-}
-
-// Pause stops the pVM and its forks, or lets them go on.
-func (c *Client) Pause(ctx context.Context, on bool) error {
-	return c.call(ctx, "POST", "pause", pauseRequest{on}, nil)
-}
-
-// Snapshot writes the pVM to a file.
-func (c *Client) Snapshot(ctx context.Context, q SnapshotRequest) error {
-	return c.call(ctx, "POST", "snapshot", q, nil)
-}
-
-// Stop sends the stop signal, waits up to timeout, kills, and returns when the
-// pVM has ended.
-func (c *Client) Stop(ctx context.Context, timeout time.Duration) error {
-	return c.call(ctx, "POST", "stop", stopRequest{timeout.Milliseconds()}, nil)
-}
-
-func (c *Client) call(ctx context.Context, method, what string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://monitor/v1/"+what, body)
 	if err != nil {
-		return err
+		a.Error = err.Error()
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		// The monitor goes away once the pVM has ended, perhaps while it
-		// answers us.
-		for _, gone := range []error{syscall.ECONNREFUSED, syscall.ENOENT, syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
-			if errors.Is(err, gone) {
-				return ErrGone
+	c.SetWriteDeadline(time.Now().Add(requestPatience))
+	json.NewEncoder(c).Encode(a)
+}
+
+// calls are those that c can answer.
+func calls(c Controller) map[string]call {
+	m := map[string]call{
+		"info":  func(context.Context, json.RawMessage) (any, error) { return c.Info(), nil },
+		"stats": func(context.Context, json.RawMessage) (any, error) { return c.Stats() },
+		"signal": with(func(_ context.Context, q signalRequest) (any, error) {
+			if q.Signal < 1 || q.Signal > 64 {
+				return nil, fmt.Errorf("%d is not a signal", q.Signal)
 			}
+			return nil, c.Signal(unix.Signal(q.Signal))
+		}),
+		"stop": with(func(_ context.Context, q stopRequest) (any, error) {
+			c.Stop(time.Duration(max(q.TimeoutMS, 0)) * time.Millisecond)
+			return nil, nil
+		}),
+	}
+	f, ok := c.(FamilyController)
+	if !ok {
+		return m
+	}
+	m["members"] = func(context.Context, json.RawMessage) (any, error) { return f.Members(), nil }
+	m["fork"] = func(ctx context.Context, _ json.RawMessage) (any, error) {
+		pid, err := f.Fork(ctx)
+		return forkReply{pid}, err
+	}
+	m["pause"] = with(func(_ context.Context, q pauseRequest) (any, error) { return nil, f.Pause(q.On) })
+	m["snapshot"] = with(func(ctx context.Context, q SnapshotRequest) (any, error) {
+		if !filepath.IsAbs(q.Path) {
+			return nil, fmt.Errorf("%q is not an absolute path", q.Path)
 		}
-		return fmt.Errorf("monitor at %s: %w", c.path, err)
-	}
-	defer resp.Body.Close()
-	dec := json.NewDecoder(io.LimitReader(resp.Body, 16<<20))
-	if resp.StatusCode != http.StatusOK {
-		var e controlError
-		if dec.Decode(&e) != nil || e.Error == "" {
-			e.Error = strings.ToLower(resp.Status)
+		return nil, f.Snapshot(ctx, q)
+	})
+	return m
+}
+
+// with makes a call of a function that wants something.
+func with[T any](f func(context.Context, T) (any, error)) call {
+	return func(ctx context.Context, raw json.RawMessage) (any, error) {
+		var q T
+		if err := json.Unmarshal(raw, &q); err != nil {
+			return nil, fmt.Errorf("not a request: %w", err)
 		}
-		return errors.New(e.Error)
+		return f(ctx, q)
 	}
-	if out == nil {
-		return nil
-	}
-	return dec.Decode(out)
 }

@@ -72,7 +72,7 @@ func TestControl(t *testing.T) {
 	}
 }
 
-// What is not HTTP, or too much of it, harms nobody else.
+// What is no request, or too much of one, harms nobody else.
 func TestControlRubbish(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	pvm := &fakePVM{stopped: make(chan time.Duration, 1)}
@@ -83,25 +83,114 @@ func TestControlRubbish(t *testing.T) {
 	defer s.Close()
 	for _, s := range []string{
 		"\x00\x01\x02\r\n\r\n",
-		"POST /v1/signal HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n{]}",
-		"POST /v1/signal HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{\"signal\":1e9}",
-		"GET /v1/signal HTTP/1.1\r\nHost: x\r\n\r\n",
-		"GET /" + strings.Repeat("x", 1<<16) + " HTTP/1.1\r\n\r\n",
+		"GET /v1/info HTTP/1.1\r\nHost: x\r\n\r\n",
+		`{"call":"signal","with":{]}}`,
+		`{"call":"signal","with":{"signal":1e9}}`,
+		`{"call":"signal","with":15}`,
+		`{"call":"signal"}`,
+		`{"call":"explode"}`,
+		`{"call":["signal"]}`,
+		`[]`, `{}`, `"signal"`,
+		`{"call":"` + strings.Repeat("x", 1<<17) + `"}`,
+		strings.Repeat("[", 1<<17),
 	} {
 		c, err := net.Dial("unix", path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.SetDeadline(time.Now().Add(5 * time.Second))
-		c.Write([]byte(s))
+		c.SetDeadline(time.Now().Add(time.Minute))
+		go c.Write([]byte(s + "\n"))
 		b := make([]byte, 64)
 		n, _ := c.Read(b)
-		if !strings.HasPrefix(string(b[:n]), "HTTP/1.1 4") {
+		if !strings.HasPrefix(string(b[:n]), `{"error":"`) {
 			t.Errorf("%.40q was answered %q", s, b[:n])
 		}
 		c.Close()
 	}
 	if len(pvm.signals) != 0 {
 		t.Errorf("signals were delivered: %v", pvm.signals)
+	}
+}
+
+// A monitor that ends waits neither for clients that say nothing nor for what they never end.
+func TestControlClose(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	asked := make(chan struct{})
+	s, err := StartControl(path, &slowPVM{asked: asked})
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	result := make(chan error)
+	go func() { _, err := (&Client{path}).Fork(t.Context()); result <- err }()
+	<-asked
+	s.Close()
+	if err := <-result; err == nil {
+		t.Error("a fork that never was is reported done")
+	}
+	if n, err := silent.Read(make([]byte, 100)); err == nil && n == 0 {
+		t.Error("the silent client is still connected")
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+}
+
+// A client that does not wait any longer takes its request back.
+func TestControlCancel(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	pvm := &slowPVM{asked: make(chan struct{}), cancelled: make(chan struct{})}
+	s, err := StartControl(path, pvm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-pvm.asked; cancel() }()
+	if _, err := (&Client{path}).Fork(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	<-pvm.cancelled
+}
+
+// slowPVM forks until that is cancelled.
+type slowPVM struct {
+	fakePVM
+	asked, cancelled chan struct{}
+}
+
+func (p *slowPVM) Members() any { return nil }
+func (p *slowPVM) Fork(ctx context.Context) (int, error) {
+	close(p.asked)
+	<-ctx.Done()
+	if p.cancelled != nil {
+		close(p.cancelled)
+	}
+	return 0, ctx.Err()
+}
+func (p *slowPVM) Pause(bool) error                                { return nil }
+func (p *slowPVM) Snapshot(context.Context, SnapshotRequest) error { return nil }
+
+// What an older or newer monitor says is no riddle.
+func TestControlOtherVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			c.Close()
+		}
+	}()
+	if err := (&Client{path}).Info(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "another version of noyau") {
+		t.Error(err)
 	}
 }

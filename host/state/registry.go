@@ -10,20 +10,35 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"sort"
 	"strings"
 	"time"
 )
 
-var (
-	nameRE = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
-	idRE   = regexp.MustCompile(`^[0-9a-f]{12}$`)
-)
+// isName says whether s can be the name of a pVM. Every command of noyau begins by loading
+// this package, so there are no regular expressions here, which are compiled then.
+func isName(s string) bool {
+	if s == "" || len(s) > 63 || strings.IndexByte("_.-", s[0]) >= 0 {
+		return false
+	}
+	for i := range len(s) {
+		if !nameByte(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func nameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_.-", c) >= 0
+}
+
+// isID says whether s can be an id: 12 hexadecimal digits.
+func isID(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789abcdef") == "" }
 
 // CheckName says whether name can be the name of a pVM.
 func CheckName(name string) error {
-	if !nameRE.MatchString(name) {
+	if !isName(name) {
 		return fmt.Errorf("the name %q is not allowed: up to 63 of a-z A-Z 0-9 _ . - beginning with a letter or digit", name)
 	}
 	return nil
@@ -167,7 +182,7 @@ func (d *Dir) sweep() {
 			os.RemoveAll(filepath.Join(d.pvms(), n.Name()))
 			continue
 		}
-		if !idRE.MatchString(n.Name()) {
+		if !isID(n.Name()) {
 			continue
 		}
 		if e, err := d.read(n.Name()); err == nil && !e.Alive() && !e.Meta.keeps() {
@@ -186,7 +201,7 @@ func (d *Dir) List() ([]*Entry, error) {
 	var all []*Entry
 	var errs []error
 	for _, n := range names {
-		if !idRE.MatchString(n.Name()) {
+		if !isID(n.Name()) {
 			continue
 		}
 		switch e, err := d.read(n.Name()); {
@@ -204,7 +219,7 @@ func (d *Dir) List() ([]*Entry, error) {
 
 // Get returns the entry with this id.
 func (d *Dir) Get(id string) (*Entry, error) {
-	if !idRE.MatchString(id) {
+	if !isID(id) {
 		return nil, &NotFoundError{id}
 	}
 	return d.read(id)
@@ -213,8 +228,8 @@ func (d *Dir) Get(id string) (*Entry, error) {
 // Find returns the entry that ref means: a name, an id, or the beginning of one
 // id only.
 func (d *Dir) Find(ref string) (*Entry, error) {
-	if nameRE.MatchString(ref) {
-		if id, err := os.Readlink(filepath.Join(d.names(), ref)); err == nil && idRE.MatchString(id) {
+	if isName(ref) {
+		if id, err := os.Readlink(filepath.Join(d.names(), ref)); err == nil && isID(id) {
 			if e, err := d.read(id); err == nil || !errors.Is(err, fs.ErrNotExist) {
 				return e, err
 			}
@@ -299,7 +314,7 @@ func newID() string {
 // autoName makes a name from what is run: "hello" becomes hello-3f9c.
 func autoName(base, id string, tries int) string {
 	clean := strings.Map(func(r rune) rune {
-		if r < 0x80 && nameRE.MatchString("a"+string(r)) {
+		if r < 0x80 && nameByte(byte(r)) {
 			return r
 		}
 		return '-'

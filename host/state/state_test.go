@@ -65,7 +65,7 @@ func another(t *testing.T, d *Dir, name string) (id string, kill func()) {
 	}
 	line, _ := bufio.NewReader(out).ReadString('\n')
 	id = strings.TrimSpace(line)
-	if !idRE.MatchString(id) {
+	if !isID(id) {
 		t.Fatalf("helper: %q", line)
 	}
 	var once sync.Once
