@@ -167,7 +167,8 @@ func TestGoStyle(t *testing.T) {
 		{"", ""},
 	}
 	for _, tt := range tests {
-		got := goStyle(newRoot(), strings.Fields(tt[0]))
+		args := strings.Fields(tt[0])
+		got := goStyle(newRoot(args), args)
 		if strings.Join(got, " ") != tt[1] {
 			t.Errorf("%q became %q, want %q", tt[0], got, tt[1])
 		}
@@ -243,5 +244,28 @@ func TestRepeatedGoFlags(t *testing.T) {
 	want := []string{"-tags=x,y", "-gcflags=a=-l", "-gcflags=b=-N -l", "-trimpath"}
 	if got := flags(); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A command that is made alone is the one that all together have.
+func TestCommands(t *testing.T) {
+	all := newRoot(nil)
+	for _, c := range commands() {
+		one := newRoot([]string{c.name, "-x"})
+		if n := len(one.Commands()); n != 1 {
+			t.Errorf("%s: %d commands were made", c.name, n)
+		}
+		cmd, _, err := one.Find([]string{c.name})
+		if err != nil || cmd.Name() != c.name {
+			t.Errorf("%s: found %s, %v", c.name, cmd.Name(), err)
+			continue
+		}
+		other, _, err := all.Find([]string{c.name})
+		if err != nil || other.UsageString() != cmd.UsageString() {
+			t.Errorf("%s alone is another command: %v", c.name, err)
+		}
+	}
+	if n := len(newRoot([]string{"rum"}).Commands()); n != len(commands()) { // they are suggestions
+		t.Errorf("for a slip of the pen there are %d commands", n)
 	}
 }

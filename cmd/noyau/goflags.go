@@ -37,7 +37,7 @@ func addGoFlags(fs *pflag.FlagSet) func() []string {
 		if f.isBool {
 			fs.Bool(f.name, false, f.usage)
 		} else {
-			fs.StringArray(f.name, nil, f.usage)
+			fs.Var(list(new([]string)), f.name, f.usage)
 		}
 		if strings.HasPrefix(f.usage, "not supported") {
 			fs.MarkHidden(f.name)
@@ -50,7 +50,7 @@ func addGoFlags(fs *pflag.FlagSet) func() []string {
 			switch g := fs.Lookup(f.name); {
 			case !g.Changed:
 			case !f.isBool: // each, since the go command takes -gcflags for one package after the other
-				for _, v := range g.Value.(pflag.SliceValue).GetSlice() {
+				for _, v := range *g.Value.(*stringList) {
 					out = append(out, "-"+f.name+"="+v)
 				}
 			case g.Value.String() == "true":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +41,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // run is main with arguments and exit code.
 func run(args []string) int {
-	root := newRoot()
+	root := newRoot(args)
 	root.SetArgs(goStyle(root, args))
 	err := root.Execute()
 	if err == nil {
@@ -60,7 +61,41 @@ func run(args []string) int {
 // complain prints an error the way all of them are printed.
 func complain(err error) { fmt.Fprintf(os.Stderr, "noyau: %v\n", err) }
 
-func newRoot() *cobra.Command {
+// A command is one of noyau's.
+type command struct {
+	name, group string // without a group: not for users, or about noyau itself
+	make        func() *cobra.Command
+}
+
+// commands returns all of them, in the order of the help text.
+func commands() []command {
+	return []command{
+		{"build", "run", newBuild},
+		{"run", "run", newRun},
+		{"test", "run", newTest},
+		{"ps", "manage", newPs},
+		{"logs", "manage", newLogs},
+		{"stop", "manage", newStop},
+		{"kill", "manage", newKill},
+		{"fork", "manage", newFork},
+		{"snapshot", "manage", newSnapshot},
+		{"restore", "manage", newRestore},
+		{"clone", "manage", newClone},
+		{"pause", "manage", func() *cobra.Command { return newPause(true) }},
+		{"resume", "manage", func() *cobra.Command { return newPause(false) }},
+		{"rm", "manage", newRm},
+		{"wait", "manage", newWait},
+		{"inspect", "manage", newInspect},
+		{"stats", "manage", newStats},
+		{"version", "", newVersion},
+		{"monitor", "", newMonitor},
+		{"test-exec", "", newTestExec},
+	}
+}
+
+// newRoot makes the command that knows all others, or only the one that args begin with:
+// to make the flags of all takes longer than most commands.
+func newRoot(args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "noyau",
 		Short: "Run unmodified Go programs as pVMs",
@@ -83,15 +118,18 @@ starts like a process and is isolated like a virtual machine.
 		&cobra.Group{ID: "run", Title: "Build and run:"},
 		&cobra.Group{ID: "manage", Title: "Manage pVMs:"},
 	)
-	add := func(group string, cmds ...*cobra.Command) {
-		for _, c := range cmds {
-			c.GroupID = group
-			root.AddCommand(c)
+	list := commands()
+	if len(args) > 0 {
+		if i := slices.IndexFunc(list, func(c command) bool { return c.name == args[0] }); i >= 0 {
+			list = list[i : i+1]
+			root.CompletionOptions.DisableDefaultCmd = true // it is a command too
 		}
 	}
-	add("run", newBuild(), newRun(), newTest())
-	add("manage", newPs(), newLogs(), newStop(), newKill(), newFork(), newSnapshot(), newRestore(), newClone(), newPause(true), newPause(false), newRm(), newWait(), newInspect(), newStats())
-	root.AddCommand(newVersion(), newMonitor(), newTestExec())
+	for _, c := range list {
+		cmd := c.make()
+		cmd.GroupID = c.group
+		root.AddCommand(cmd)
+	}
 	return root
 }
 

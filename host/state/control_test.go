@@ -186,6 +186,7 @@ func TestControlOtherVersion(t *testing.T) {
 	go func() {
 		c, err := l.Accept()
 		if err == nil {
+			c.Read(make([]byte, 1000))
 			c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 			c.Close()
 		}
