@@ -32,7 +32,8 @@ type started struct {
 }
 
 // detach starts a monitor in the background and prints the id once the app runs.
-func detach(d *state.Dir, e *state.Entry, c monitor.Config) error {
+func detach(l *listing, c monitor.Config) error {
+	e := l.entry
 	img := c.ImageFile
 	c.ImageFile = nil
 	if err := startMonitor(e, c, img, "monitor", e.Meta.ID); err != nil {
@@ -185,7 +186,7 @@ func startLogged(d *state.Dir, e *state.Entry, c monitor.Config) (*session, erro
 		return nil, err
 	}
 	c.Stdout, c.Stderr = log.Stream("stdout"), log.Stream("stderr")
-	s, err := startSession(c, d, e)
+	s, err := startSession(c, &listing{dir: d, entry: e})
 	if err != nil {
 		return nil, startError(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"noyau.dev/host/image"
+	"noyau.dev/host/process"
 	"noyau.dev/host/snapshot"
 	"noyau.dev/host/state"
 )
@@ -41,6 +42,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // run is main with arguments and exit code.
 func run(args []string) int {
+	begin(args)
 	root := newRoot(args)
 	root.SetArgs(goStyle(root, args))
 	err := root.Execute()
@@ -56,6 +58,25 @@ func run(args []string) int {
 	}
 	complain(err)
 	return 1
+}
+
+// begin has begun what takes longest of commands that run a pVM in this process: the
+// namespaces that it will be in. An error is said by the isolation that needs them.
+func begin(args []string) {
+	if len(args) == 0 {
+		return
+	}
+	switch args[0] {
+	case "run", "restore":
+		for _, a := range args[1:] {
+			if a == "-d" || a == "--detach" { // the monitor does it; should the guess be wrong, it was in vain
+				return
+			}
+		}
+		process.Prepare()
+	case "monitor":
+		process.Prepare()
+	}
 }
 
 // complain prints an error the way all of them are printed.

@@ -124,23 +124,20 @@ func restore(cmd *cobra.Command, f *restoreFlags, name string) error {
 		return err
 	}
 	defer t.image.Close()
-	dir, entry, err := register(&f.runFlags, t.target(), t.meta.Args)
+	l, err := register(&f.runFlags, t.target(), t.meta.Args)
 	if err != nil {
 		return &exitCode{exitError, err}
-	}
-	if entry != nil && f.name == "" {
-		f.name = entry.Meta.Name
 	}
 	c, err := f.config(cmd, t)
 	if err == nil {
 		if f.detach {
-			err = detach(dir, entry, c)
+			err = detach(l, c)
 		} else {
-			err = foreground(dir, entry, c)
+			err = foreground(l, c)
 		}
 	}
-	if err != nil && entry != nil {
-		dir.Discard(entry)
+	if err != nil {
+		l.discard()
 	}
 	return err
 }

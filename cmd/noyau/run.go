@@ -14,7 +14,6 @@ import (
 
 	"noyau.dev/host/image"
 	"noyau.dev/host/monitor"
-	"noyau.dev/host/process"
 	"noyau.dev/host/state"
 )
 
@@ -67,9 +66,6 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 	if _, err := f.config("pvm", args); err != nil {
 		return &exitCode{exitError, err}
 	}
-	if !f.detach {
-		process.Prepare() // an error is said by the isolation that needs it
-	}
 	t, err := openTarget(cmd.Context(), arg, f.goFlags())
 	if err != nil {
 		return err
@@ -79,27 +75,18 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 	if err != nil {
 		return err
 	}
-	dir, entry, err := register(f, t, args)
+	l, err := register(f, t, args)
 	if err != nil {
 		return &exitCode{exitError, err}
 	}
-	discard := func() {
-		if entry != nil {
-			dir.Discard(entry)
-		}
-	}
-	base := t.base
-	if entry != nil && f.name == "" {
-		f.name = entry.Meta.Name
-	}
-	c, err := f.config(base, args)
+	c, err := f.config(t.base, args)
 	if err != nil {
-		discard()
+		l.discard()
 		return &exitCode{exitError, err}
 	}
 	// A detached monitor stands in another directory.
 	if c.Image, err = filepath.Abs(t.image.Path); err != nil {
-		discard()
+		l.discard()
 		return &exitCode{exitError, err}
 	}
 	c.ImageFile, c.Exec = t.image.File, execs
@@ -108,36 +95,15 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 		c.Forks = monitor.DefaultForks
 	}
 	if f.detach {
-		err = detach(dir, entry, c)
+		err = detach(l, c)
 	} else {
-		err = foreground(dir, entry, c)
+		err = foreground(l, c)
 	}
 	var code *exitCode
 	if err != nil && !(errors.As(err, &code) && code.err == nil) {
-		discard()
+		l.discard()
 	}
 	return err
-}
-
-// register makes the pVM's entry. A foreground pVM without a name runs even
-// where no state can be kept; it is only not listed then.
-func register(f *runFlags, t *target, args []string) (*state.Dir, *state.Entry, error) {
-	needed := f.detach || f.name != ""
-	d, err := state.Open()
-	if err != nil {
-		if needed {
-			return nil, nil, err
-		}
-		return nil, nil, nil
-	}
-	e, err := d.Create(f.meta(t, args), t.base)
-	if err != nil && !needed {
-		var damaged *state.NameError
-		if !errors.As(err, &damaged) {
-			return nil, nil, nil
-		}
-	}
-	return d, e, err
 }
 
 // meta is what an entry says of a pVM of these flags.
@@ -164,7 +130,7 @@ func (f *runFlags) meta(t *target, args []string) state.Meta {
 }
 
 // foreground runs the pVM in this process, on our standard streams.
-func foreground(d *state.Dir, e *state.Entry, c monitor.Config) error {
+func foreground(l *listing, c monitor.Config) error {
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	c.Terminal = terminal()
 	if c.Terminal.In != nil && c.Terminal.Out != nil {
@@ -172,9 +138,16 @@ func foreground(d *state.Dir, e *state.Entry, c monitor.Config) error {
 			c.Env = addEnv(c.Env, "TERM", v)
 		}
 	}
-	signals := notify(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
-	catch(unix.SIGPIPE) // a reader that goes away is the app's affair
-	s, err := startSession(c, d, e)
+	// The Go runtime hands each signal from thread to thread when it is asked for it, which
+	// together takes as long as the launch. Until it is done a signal ends us, and a pVM
+	// that runs already with us; its program has not come to its main function then.
+	caught := make(chan chan os.Signal)
+	go func() {
+		catch(unix.SIGPIPE) // a reader that goes away is the app's affair
+		caught <- notify(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+	}()
+	s, err := startSession(c, l)
+	signals := <-caught
 	if err != nil {
 		return startError(err)
 	}

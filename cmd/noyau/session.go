@@ -13,35 +13,59 @@ import (
 // A session is a running pVM together with its entry in the state directory
 // and its control socket. Foreground and detached pVMs have one alike.
 type session struct {
-	inst    *monitor.Instance
-	dir     *state.Dir
-	entry   *state.Entry // nil: not registered
-	control *state.ControlServer
-	ended   chan struct{} // closed when the entry says how it ended
+	*listing // nil: it is never listed
+	inst     *monitor.Instance
+	control  *state.ControlServer
+	listed   func()        // returns when it is known whether it will be listed
+	ended    chan struct{} // closed when the entry says how it ended
 }
 
 // startSession starts the pVM. On error nothing of it is left but the entry.
-func startSession(c monitor.Config, d *state.Dir, e *state.Entry) (*session, error) {
+func startSession(c monitor.Config, l *listing) (*session, error) {
 	inst, err := monitor.Start(context.Background(), c)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{inst: inst, dir: d, entry: e, ended: make(chan struct{})}
-	if e == nil {
-		return s, nil
-	}
-	if s.control, err = state.StartControl(e.SocketPath(), s); err == nil {
-		err = e.SetStatus(s.running())
-	}
-	if err != nil {
-		inst.Kill()
-		inst.Wait()
-		if s.control != nil {
-			s.control.Close()
+	s := &session{listing: l, inst: inst, listed: func() {}, ended: make(chan struct{})}
+	switch {
+	case l == nil:
+	case l.entry == nil:
+		s.listed = after(listedAfter, func() {
+			if l.enter() == nil && s.open() != nil {
+				l.discard()
+			}
+		})
+	default:
+		if err := s.open(); err != nil {
+			inst.Kill()
+			inst.Wait()
+			return nil, err
 		}
-		return nil, err
 	}
 	return s, nil
+}
+
+// after calls f after a time, unless the function that it returns is called before; that
+// one otherwise waits for f.
+func after(d time.Duration, f func()) func() {
+	done := make(chan struct{})
+	t := time.AfterFunc(d, func() { defer close(done); f() })
+	return func() {
+		if !t.Stop() {
+			<-done
+		}
+	}
+}
+
+// open makes the pVM, which has an entry, known to other commands.
+func (s *session) open() (err error) {
+	if s.control, err = state.StartControl(s.entry.SocketPath(), s); err != nil {
+		return err
+	}
+	if err = s.entry.SetStatus(s.running()); err != nil {
+		s.control.Close()
+	}
+	return err
 }
 
 // running is the status of the pVM now that it runs.
@@ -64,7 +88,8 @@ func (s *session) running() state.Status {
 // wait returns when the pVM has ended and this is on record.
 func (s *session) wait() (monitor.Exit, error) {
 	exit := s.inst.Wait()
-	if s.entry == nil {
+	s.listed()
+	if s.listing == nil || s.entry == nil {
 		return exit, nil
 	}
 	st := s.entry.Status

@@ -86,7 +86,7 @@ func newTestExec() *cobra.Command {
 			defer done()
 			signals := make(chan os.Signal, 16)
 			signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
-			s, err := startSession(c, nil, nil)
+			s, err := startSession(c, nil)
 			if err != nil {
 				return startError(err)
 			}

@@ -73,6 +73,10 @@ func (d *Dir) names() string { return filepath.Join(d.State, "names") }
 // makePrivate makes dir with mode 0700, or checks that nobody else owns it or
 // can write to it.
 func makePrivate(dir string) error {
+	// As nearly always:
+	if st, err := os.Lstat(dir); err == nil && st.Mode() == os.ModeDir|0o700 && owner(st) == os.Geteuid() {
+		return nil
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -95,8 +99,8 @@ func ownDir(dir string) error {
 		if err != nil {
 			return err
 		}
-		if owner := st.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
-			return fmt.Errorf("%s belongs to user %d, not to %d: remove it, or choose another place with XDG_STATE_HOME and XDG_RUNTIME_DIR", dir, owner, os.Geteuid())
+		if uid := owner(st); uid != os.Geteuid() {
+			return fmt.Errorf("%s belongs to user %d, not to %d: remove it, or choose another place with XDG_STATE_HOME and XDG_RUNTIME_DIR", dir, uid, os.Geteuid())
 		}
 		if !st.IsDir() && st.Mode()&os.ModeSymlink == 0 {
 			return fmt.Errorf("%s is not a directory", dir)
@@ -104,6 +108,8 @@ func ownDir(dir string) error {
 	}
 	return nil
 }
+
+func owner(st os.FileInfo) int { return int(st.Sys().(*syscall.Stat_t).Uid) }
 
 // locked runs f while no other command changes entries or names.
 func (d *Dir) locked(f func() error) error {

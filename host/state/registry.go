@@ -65,9 +65,9 @@ func (e *NotFoundError) Error() string {
 	return fmt.Sprintf("no such pVM: %s (noyau ps -a lists all)", e.Ref)
 }
 
-// Create makes an entry for a pVM. It chooses ID, Created and Creator of m, and
-// a name that begins with m.Name's own value of base if Name is empty. A taken
-// name is a *NameError.
+// Create makes an entry for a pVM. It chooses Created and Creator of m, ID unless it is
+// given, and AutoName if Name is empty; if that is taken, another name and ID. A taken
+// name that was given is a *NameError.
 func (d *Dir) Create(m Meta, base string) (*Entry, error) {
 	list, err := d.CreateAll([]Meta{m}, base)
 	if err != nil {
@@ -111,7 +111,9 @@ func (d *Dir) CreateAll(list []Meta, base string) (made []*Entry, err error) {
 // create makes one entry. The lock is held.
 func (d *Dir) create(m Meta, base string) (*Entry, error) {
 	for tries := 0; ; tries++ {
-		m.ID = newID()
+		if m.ID == "" || tries > 0 {
+			m.ID = NewID()
+		}
 		mm := m
 		if mm.Name == "" {
 			mm.Name = autoName(base, m.ID, tries)
@@ -305,13 +307,16 @@ func (d *Dir) remove(e *Entry) error {
 	return os.RemoveAll(old)
 }
 
-func newID() string {
+// NewID makes an id that no other pVM has.
+func NewID() string {
 	var b [6]byte
 	rand.Read(b[:])
 	return hex.EncodeToString(b[:])
 }
 
-// autoName makes a name from what is run: "hello" becomes hello-3f9c.
+// AutoName makes a name from what is run and an id: "hello" becomes hello-3f9c.
+func AutoName(base, id string) string { return autoName(base, id, 0) }
+
 func autoName(base, id string, tries int) string {
 	clean := strings.Map(func(r rune) rune {
 		if r < 0x80 && nameByte(byte(r)) {

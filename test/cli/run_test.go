@@ -270,6 +270,30 @@ func TestForegroundIsManaged(t *testing.T) {
 	}
 }
 
+// One without a name is too, once it has run for a moment, under the name that its app has
+// as host name; one that ends before leaves no trace.
+func TestForegroundWithoutName(t *testing.T) {
+	u := newUser(t)
+	c, out := u.start(nil, "run", probe, "polite")
+	var name string
+	eventually(t, "listed", func() bool {
+		name = strings.TrimSpace(u.ok("ps", "--format", "{{.Name}}"))
+		return name != ""
+	})
+	eventually(t, "ready", func() bool { return strings.Contains(out.String(), "ready\n") })
+	u.ok("stop", name)
+	c.Wait()
+	if got := c.ProcessState.ExitCode(); got != 55 {
+		t.Errorf("exit code %d, want 55", got)
+	}
+	if got := u.ok("run", probe, "hostname"); !strings.HasPrefix(got, "probe-") || got == name+"\n" {
+		t.Errorf("the second is %q, the first was %q", got, name)
+	}
+	if got := u.ok("ps", "-aq"); got != "" {
+		t.Errorf("left: %q", got)
+	}
+}
+
 // A monitor that hangs does not keep its pVM alive: rm -f kills both.
 func TestMonitorHangs(t *testing.T) {
 	if testing.Short() {
