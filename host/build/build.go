@@ -106,9 +106,15 @@ func (tc *toolchain) environ(env []string, shadow string) []string {
 func goFlags(flags []string, goflags string) ([]string, error) {
 	tags := "noyau"
 	var out []string
-	for _, f := range strings.Fields(goflags) {
-		if t, ok := tagValue(f); ok {
+	// Without a pattern -ldflags is for the program; the last that fits wins, so ours
+	// goes into each of the user's.
+	link := []string{linkFlags("")}
+	for _, f := range splitQuoted(goflags) {
+		if t, ok := flagValue(f, "tags"); ok {
 			tags = "noyau," + t
+		}
+		if v, ok := flagValue(f, "ldflags"); ok {
+			link = append(link, linkFlags(v))
 		}
 	}
 	for i := 0; i < len(flags); i++ {
@@ -122,9 +128,16 @@ func goFlags(flags []string, goflags string) ([]string, error) {
 		case name == "tags" && i+1 < len(flags):
 			tags = "noyau," + flags[i+1]
 			i++
+		case name == "ldflags" && i+1 < len(flags):
+			link = append(link, linkFlags(flags[i+1]))
+			i++
 		default:
-			if t, ok := tagValue(f); ok {
+			if t, ok := flagValue(f, "tags"); ok {
 				tags = "noyau," + t
+				continue
+			}
+			if v, ok := flagValue(f, "ldflags"); ok {
+				link = append(link, linkFlags(v))
 				continue
 			}
 			out = append(out, f)
@@ -133,15 +146,6 @@ func goFlags(flags []string, goflags string) ([]string, error) {
 	// The standard library, which ours is part of, goes without debug information: no
 	// debugger reaches into a pVM, and it would be a fifth of a small image. Stack traces
 	// do not need it. The user's own -gcflags come later and win.
-	out = append([]string{"-gcflags=std=-dwarf=false"}, out...)
+	out = append(append([]string{"-gcflags=std=-dwarf=false"}, link...), out...)
 	return append(out, "-tags="+strings.ReplaceAll(tags, " ", ",")), nil
-}
-
-func tagValue(flag string) (string, bool) {
-	for _, p := range []string{"-tags=", "--tags="} {
-		if v, ok := strings.CutPrefix(flag, p); ok {
-			return v, true
-		}
-	}
-	return "", false
 }

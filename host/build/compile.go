@@ -219,9 +219,10 @@ func finish(raw, img string, o Options) (image.Manifest, error) {
 		return image.Manifest{}, err
 	}
 	tmp := img + ".tmp"
-	if err := copyFile(tmp, raw); err != nil {
+	if err := image.Compact(tmp, raw); err != nil {
 		return image.Manifest{}, err
 	}
+	image.Sparse(raw)
 	defer os.Remove(tmp)
 	if err := account(tmp); err != nil {
 		return image.Manifest{}, err

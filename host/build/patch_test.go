@@ -68,7 +68,10 @@ func TestGoFlags(t *testing.T) {
 		{[]string{"-tags=a b"}, "", "-tags=noyau,a,b", "", false},
 		{nil, "-mod=mod -tags=c", "-tags=noyau,c", "", false},
 		{[]string{"-tags=a"}, "-tags=c", "-tags=noyau,a", "", false},
-		{[]string{"-ldflags", "-s -w"}, "", "-tags=noyau", "-ldflags -s -w", false},
+		{[]string{"-ldflags", "-s -w"}, "", "-tags=noyau", "-ldflags=-R=0x200000 -s -w", false},
+		{[]string{"-ldflags= -X 'main.a=b c'", "-v"}, "", "-tags=noyau", "-ldflags=-R=0x200000 -X 'main.a=b c' -v", false},
+		{[]string{"-ldflags=all=-s"}, "", "-tags=noyau", "-ldflags=all=-R=0x200000 -s", false},
+		{[]string{"--ldflags=-s"}, "'-ldflags=-X main.a=b -w' -v", "-tags=noyau", "-ldflags=-R=0x200000 -X main.a=b -w -ldflags=-R=0x200000 -s", false},
 		{[]string{"-race"}, "", "", "", true},
 		{[]string{"-buildmode=pie"}, "", "", "", true},
 	} {
@@ -79,9 +82,9 @@ func TestGoFlags(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		n, ours := len(got)-1, 0
-		for strings.HasPrefix(got[ours], "-gcflags=") {
-			ours++
+		n, ours := len(got)-1, 2
+		if got[0] != "-gcflags=std=-dwarf=false" || got[1] != "-ldflags=-R=0x200000" {
+			t.Errorf("%q begins without our own flags", got)
 		}
 		if got[n] != c.tags || strings.Join(got[ours:n], " ") != c.rest {
 			t.Errorf("%q with GOFLAGS=%q: %q, want %q and %q", c.flags, c.env, got, c.rest, c.tags)
