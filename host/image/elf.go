@@ -25,6 +25,22 @@ type Segment struct {
 	Flags  elf.ProgFlag `json:"flags"`
 }
 
+// Writable reports whether a program may write to the segment.
+func (s *Segment) Writable() bool { return s.Flags&elf.PF_W != 0 }
+
+// ReadFacts reads the headers of an open image or other executable.
+func ReadFacts(f *os.File) (*Facts, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	facts, err := readELF(f, st.Size())
+	if err != nil {
+		return nil, &NotImageError{f.Name(), err.Error()}
+	}
+	return facts, nil
+}
+
 // maxHeaders bounds what a hostile file can make us read.
 const maxHeaders = 4096
 

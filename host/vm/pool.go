@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -134,7 +135,7 @@ func newShell(image *os.File) (*shell, error) {
 	if image == nil {
 		return startShell(spec, process.Allow{})
 	}
-	return startShell(spec, process.Allow{}, image)
+	return startShell(spec, process.Allow{}, ready(image))
 }
 
 // startShell starts a runner that waits, and gives it the files that come before its order.
@@ -167,6 +168,7 @@ func startShell(spec *process.Spec, allow process.Allow, files ...*os.File) (*sh
 		if err = unix.Sendmsg(pair[0], runner.ShellImage(), unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err == nil {
 			err = s.ready()
 		}
+		runtime.KeepAlive(files)
 	}
 	if err != nil {
 		s.drop()
@@ -224,8 +226,9 @@ func fromShell(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 // An order is what makes a shell run an image: runner.ShellOrder's message, and the
 // descriptors that go with it.
 type order struct {
-	msg []byte
-	fds []int
+	msg   []byte
+	fds   []int
+	image *os.File // whose descriptor is among fds
 }
 
 func newOrder(s *monitor.Spec, page *timingPage, args, env []string) (*order, error) {
@@ -237,16 +240,18 @@ func newOrder(s *monitor.Spec, page *timingPage, args, env []string) (*order, er
 	for _, f := range s.Handles {
 		fds = append(fds, fdOf(f))
 	}
-	fds = append(fds, fdOf(s.Image))
+	image := best(s.Image)
+	fds = append(fds, fdOf(image))
 	if page != nil {
 		fds = append(fds, fdOf(page.file))
 	}
-	return &order{msg, fds}, nil
+	return &order{msg, fds, image}, nil
 }
 
 // run sends the shell its order. It waits for no other then.
 func (s *shell) run(o *order) error {
 	err := unix.Sendmsg(fdOf(s.mail), o.msg, unix.UnixRights(o.fds...), nil, unix.MSG_NOSIGNAL)
+	runtime.KeepAlive(o.image)
 	if err == nil {
 		s.mail.Close()
 	}

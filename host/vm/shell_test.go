@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"noyau.dev/host/build"
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/vm"
 )
@@ -113,6 +114,23 @@ func TestExits(t *testing.T) {
 	// have any number.
 	if n := exits - 3*ticks; n > 5 || touches != 0 || faults != 0 {
 		t.Errorf("%d exits, want at most 5 without ticks: %s", n, said.String())
+	}
+}
+
+// TestLayouts: images run whether their segments lie apart, as noyau build has it, or behind
+// one another, as in older images; the first time and later, when there may be a copy in
+// large pages.
+func TestLayouts(t *testing.T) {
+	image(t, "hello") // skips where there is no KVM
+	for _, flags := range [][]string{nil, {"-ldflags=-R=4096"}} {
+		img := filepath.Join(t.TempDir(), "hello")
+		var said bytes.Buffer
+		if _, err := build.Build(context.Background(), build.Options{Package: ".", Dir: "testdata/hello", Output: img, GoFlags: flags, Stdout: &said, Stderr: &said}); err != nil {
+			t.Fatalf("build: %v\n%s", err, said.Bytes())
+		}
+		for i := range 4 {
+			once(t, img, "vm", fmt.Sprint(i))
+		}
 	}
 }
 

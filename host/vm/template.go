@@ -18,7 +18,7 @@ func (backend) Warm(s *monitor.Spec) (monitor.Warm, error) {
 		return nil, fmt.Errorf("vm: a template without a snapshot (%v)", err)
 	}
 	sh, err := startShell(&process.Spec{Args: []string{"template"}, Env: runner.TemplateEnv(cpuid(), boot.Memory), Memory: s.Memory, CPU: s.CPU, Pids: tasks(s.Pids)},
-		process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork}, s.Image, s.Handles[boot.Restore])
+		process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork}, ready(s.Image), s.Handles[boot.Restore])
 	if err != nil {
 		return nil, err
 	}

@@ -110,7 +110,7 @@ func fresh(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 		files = append(files, s.Image)
 		n++
 	}
-	files = append(files, s.Image, kvm)
+	files = append(files, best(s.Image), kvm)
 	o := runner.Order{Image: n, KVM: n + 1, Stats: s.Options["stats"] != "", CPUID: cpuid()}
 	if page != nil {
 		o.Timing = n + 2

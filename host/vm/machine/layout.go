@@ -20,7 +20,7 @@ const (
 	gpaSystem    = 0
 	systemSize   = 8 << 20
 	gpaImage     = gpaSystem + systemSize
-	imageRoom    = 48 << 20 // 32 MiB of an image that uses crypto/rand are a buffer of the standard library's
+	imageRoom    = 56 << 20 // 32 MiB of an image that uses crypto/rand are a buffer of the standard library's
 	gpaRegion    = gpaImage + imageRoom
 	gpaHypercall = 0x5000000000 // no memory slot: a store there is an MMIO exit
 	gpaLarge     = 0x5800000000 // an image of more than imageRoom

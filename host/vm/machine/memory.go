@@ -181,9 +181,8 @@ func (m *Memory) MapImage(fd int, segs []Segment) error {
 }
 
 // mapSegments makes the guest's page table entries of the image. Where 2 MiB hold
-// nothing but text and read-only data they have one entry: if the host has the file
-// in pages of that size, a guest touches them once instead of 512 times. Read-only data
-// that shares such a page with text can be executed; nothing that is writable can.
+// nothing but text, or nothing but read-only data, they have one entry: if the host has
+// the file in pages of that size, a guest touches them once instead of 512 times.
 func (m *Memory) mapSegments() error {
 	gpa := func(va uint64) uint64 { return m.gpaImage + va - m.imgBase }
 	for i := range m.segments {
@@ -209,8 +208,8 @@ func (m *Memory) mapSegments() error {
 	return nil
 }
 
-// constant reports whether the 2 MiB from va on are all in segments that are not
-// writable, and what a guest may do with them.
+// constant reports whether the 2 MiB from va on are all in segments of the same kind
+// that are not writable, and what a guest may do with them.
 func (m *Memory) constant(va uint64) (prot Prot, ok bool) {
 	if va%chunk != 0 || (va-m.imgBase)%chunk != 0 {
 		return 0, false
@@ -220,10 +219,10 @@ func (m *Memory) constant(va uint64) (prot Prot, ok bool) {
 		if s.base > at || s.base+s.size <= at {
 			continue
 		}
-		if s.prot&Write != 0 {
+		if s.prot&Write != 0 || at != va && s.prot != prot {
 			return 0, false
 		}
-		prot |= s.prot
+		prot = s.prot
 		if at = s.base + s.size; at >= va+chunk {
 			return prot, true
 		}

@@ -17,10 +17,16 @@ func TestMain(m *testing.M) {
 // run runs a guest and fails the test if the runner itself went wrong.
 func run(t *testing.T, a *Asm, data []byte, o Options) *Result {
 	t.Helper()
+	return runELF(t, ELF(a, data), o)
+}
+
+// runELF is run for an image.
+func runELF(t *testing.T, elf []byte, o Options) *Result {
+	t.Helper()
 	if why := Available(); why != "" {
 		t.Skip(why)
 	}
-	r, err := Run(ELF(a, data), o)
+	r, err := Run(elf, o)
 	if err != nil {
 		t.Fatal(err)
 	}

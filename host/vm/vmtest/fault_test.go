@@ -1,6 +1,7 @@
 package vmtest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strings"
 	"testing"
@@ -37,6 +38,8 @@ var faults = []faultCase{
 	{"nil field write", unix.SIGSEGV, 1, 8, "write to unmapped address 0x8", func(a *Asm) { a.Mov(RBX, 0).Store(RBX, 8, RAX) }},
 	{"write to text", unix.SIGSEGV, 2, Text + 0x1000, "write to protected address 0x401000", func(a *Asm) { a.Mov(RBX, Text+0x1000).Store(RBX, 0, RAX) }},
 	{"execute data", unix.SIGSEGV, 2, Data, "jump to protected address 0x500000", func(a *Asm) { a.Mov(RBX, Data).JmpR(RBX) }},
+	{"execute read-only data", unix.SIGSEGV, 2, Const, "jump to protected address 0x4c0000", func(a *Asm) { a.Mov(RBX, Const).JmpR(RBX) }},
+	{"write to read-only data", unix.SIGSEGV, 2, Const, "write to protected address 0x4c0000", func(a *Asm) { a.Mov(RBX, Const).Store(RBX, 0, RAX) }},
 	{"execute stack", unix.SIGSEGV, 2, anyAddr, "jump to protected", func(a *Asm) { a.JmpR(RSP) }},
 	{"execute hypercall page", unix.SIGSEGV, 2, abi.VMHypercallPage, "jump to protected", func(a *Asm) { a.Mov(RBX, abi.VMHypercallPage).JmpR(RBX) }},
 	{"execute info page", unix.SIGSEGV, 2, abi.VMInfoPage, "jump to protected", func(a *Asm) { a.Mov(RBX, abi.VMInfoPage).JmpR(RBX) }},
@@ -112,6 +115,43 @@ func TestFaultEndsVM(t *testing.T) {
 			}
 			if len(r.Messages) != 1 || r.Messages[0].Op != abi.OpKilled || r.Messages[0].A != uint64(f.sig) {
 				t.Errorf("messages %+v, want one OpKilled of signal %d", r.Messages, f.sig)
+			}
+		})
+	}
+}
+
+// TestLargePages: text and read-only data in pages of 2 MiB. What returns when it is
+// called is in both; text can be run to its last byte, and data nowhere.
+func TestLargePages(t *testing.T) {
+	const text, data, size = 0x800000, 0xa00000, 4 << 20
+	rets := bytes.Repeat([]byte{0xc3}, size)
+	parts := []Part{{5, text, rets[:size/2]}, {4, data, rets}}
+	for _, c := range []struct {
+		name   string
+		addr   uint64
+		call   bool // else a store
+		report string
+	}{
+		{"run text", text, true, ""},
+		{"run the end of text", data - 1, true, ""},
+		{"write text", text + 0x1000, false, "write to protected address 0x801000"},
+		{"run data", data, true, "jump to protected address 0xa00000"},
+		{"run the middle of data", data + size/2 + 8, true, "jump to protected address 0xc00008"},
+		{"run the end of data", data + size - 1, true, "jump to protected address 0xdfffff"},
+		{"write data", data + 0x1000, false, "write to protected address 0xa01000"},
+		{"run beyond", data + size, true, "jump to unmapped address 0xe00000"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			// Data can be read, whatever else.
+			a := NewAsm().Mov(RBX, data+size-8).Load(RAX, RBX, 0).Mov(RCX, 0xc3c3c3c3c3c3c3c3).Cmp(RAX, RCX).Jnz("bad").Mov(RBX, c.addr)
+			if c.call {
+				a.CallR(RBX)
+			} else {
+				a.Store(RBX, 0, RAX)
+			}
+			r := runELF(t, ELF(a.Exit(7).Label("bad").Exit(1), nil, parts...), Options{})
+			if c.report == "" && r.Code != 7 || c.report != "" && (r.Code != 128+int(unix.SIGSEGV) || !strings.Contains(string(r.Err), c.report)) {
+				t.Errorf("code %d, stderr %q; want %q", r.Code, r.Err, c.report)
 			}
 		})
 	}

@@ -1,17 +1,26 @@
 package vmtest
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"noyau.dev/abi"
 )
 
-// Where a guest's parts lie. Text is read-execute, Data is read-write.
+// Where a guest's parts lie. Text is read-execute, Const is read-only, Data is read-write.
 const (
 	Text     = 0x400000
+	Const    = 0x4c0000
 	Data     = 0x500000
 	DataSize = 64 << 10
 )
+
+// A Part is a further segment of a guest.
+type Part struct {
+	Flags   uint32 // of the program header: 4 read, 2 write, 1 execute
+	Addr    uint64
+	Content []byte
+}
 
 // Hyper makes a host call with number nr; arguments are already in registers.
 // It uses R15 for the hypercall page.
@@ -55,9 +64,11 @@ func (a *Asm) SignalStack(base, size uint64) *Asm {
 // Restorer appends what a handler returns to.
 func (a *Asm) Restorer() *Asm { return a.Label("restorer").Hyper(abi.CallSigreturn) }
 
-// ELF returns the image of a guest: its code, and data of DataSize bytes that
-// begins with the given bytes.
-func ELF(a *Asm, data []byte) []byte {
+// ELF returns the image of a guest: its code, data of DataSize bytes that
+// begins with the given bytes, a page of read-only data, which is code that returns, and
+// further parts, behind these by address.
+func ELF(a *Asm, data []byte, parts ...Part) []byte {
+	parts = append([]Part{{4, Const, bytes.Repeat([]byte{0xc3}, 0x1000)}}, parts...)
 	code := a.Bytes(Text + 0x1000)
 	le := binary.LittleEndian
 	f := make([]byte, 0x1000, 0x3000+len(code)+len(data))
@@ -69,14 +80,9 @@ func ELF(a *Asm, data []byte) []byte {
 	le.PutUint64(f[32:], 64)
 	le.PutUint16(f[52:], 64)
 	le.PutUint16(f[54:], 56)
-	le.PutUint16(f[56:], 2)
+	le.PutUint16(f[56:], uint16(2+len(parts)))
 	f = append(f, code...)
 	textSize := len(f)
-	for len(f)%0x1000 != 0 {
-		f = append(f, 0)
-	}
-	off := len(f)
-	f = append(f, data...)
 	ph := func(i int, flags uint32, off, va, filesz, memsz uint64) {
 		p := f[64+56*i:]
 		le.PutUint32(p, 1)
@@ -89,6 +95,18 @@ func ELF(a *Asm, data []byte) []byte {
 		le.PutUint64(p[48:], 0x1000)
 	}
 	ph(0, 5, 0, Text, uint64(textSize), uint64(textSize))
-	ph(1, 6, uint64(off), Data, uint64(len(data)), DataSize)
+	add := func(i int, flags uint32, va uint64, content []byte, memsz int) {
+		for len(f)%0x1000 != 0 {
+			f = append(f, 0)
+		}
+		off := len(f)
+		f = append(f, content...)
+		ph(i, flags, uint64(off), va, uint64(len(content)), uint64(memsz))
+	}
+	add(1, parts[0].Flags, parts[0].Addr, parts[0].Content, len(parts[0].Content))
+	add(2, 6, Data, data, DataSize)
+	for i, p := range parts[1:] {
+		add(3+i, p.Flags, p.Addr, p.Content, len(p.Content))
+	}
 	return f
 }
