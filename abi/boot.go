@@ -39,7 +39,27 @@ const (
 	BootFork               // fork is allowed
 	BootFamily             // the family may have several members
 	BootNames              // unix sockets have names outside: of a family, or of channels
-	BootWarm               // process only, with Restore: HandleControl is a mailbox; the handles come there, in one message, when the pVM is to begin
+	BootWarm               // with Restore: HandleControl is a mailbox, on which the pVM waits to become one; see WarmTouch
+)
+
+// A restored pVM that finds BootWarm in its boot block was made ahead of time. It does what
+// does not depend on who it will be, says that it is ready by sending one byte, and waits on
+// its mailbox for messages of at most WarmMax bytes: a u32 kind, a u32 that it does not look
+// at, a u64 count, then what is counted. It says that it is ready after each but the last. Under
+// isolation=vm it is the host that says so: there, CallRecv on HandleControl waits for a
+// message.
+const (
+	// WarmTouch: u64 runs of pages, address + pages-1, which it writes to without a
+	// change, so that it has them later.
+	WarmTouch = 1
+	// WarmOrder: u64 handle numbers, for descriptors beside the message in that order. They
+	// replace what is there, among them HandleControl and HandleBoot, by which it becomes a
+	// pVM. Under isolation=vm CallRecv returns the header of the boot block behind them.
+	WarmOrder = 2
+
+	WarmHead    = 16   // bytes before what is counted
+	WarmMax     = 1024 // bytes
+	WarmHandles = 4    // the most in an order
 )
 
 // Kinds of boot records. A record is: kind u16, reserved u16, length u32, then

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"noyau.dev/abi"
 )
 
 // Spec is what a back-end gets to start an image. It must not keep or close
@@ -60,20 +62,29 @@ type Forker interface{ CanFork() }
 // A Restorer is a Backend that makes pVMs of snapshots.
 type Restorer interface{ CanRestore() }
 
-// A Warmer is a Restorer that starts pVMs ahead of time: see Template.
+// A Warmer is a Restorer that makes pVMs ahead of time: see Template.
 type Warmer interface {
 	Backend
 	Restorer
-	// Warm starts a process that does all of a restore for which it need not be known
-	// what pVM it will be. The handles from HandleFirst on are as they will be.
+	// Warm starts a process that restores its snapshot up to the point where it matters what
+	// pVM it is, and waits there. Its handles are as they will be but for
+	// HandleControl; its boot block has BootWarm. It returns when the process waits.
 	Warm(spec *Spec) (Warm, error)
 }
 
 // A Warm is a process that waits to become a pVM.
 type Warm interface {
-	// Begin gives it its handles and lets it run. Image, Memory, CPU, Pids, NetOut and
-	// Fork are those of before. After an error it is of no use.
-	Begin(spec *Spec) (Process, error)
+	// Alive says whether it still waits.
+	Alive() bool
+	// Touch has it write to pages without a change, by their addresses in the guest.
+	Touch(pages []uint64) error
+	// Begin makes it a pVM. Of its handles those with the numbers in fresh are others than before;
+	// Image, Memory, CPU, Pids, NetOut, Fork and Tick are those of before. After an error it is of
+	// no use.
+	Begin(spec *Spec, fresh []int) (Process, error)
+	// Written lists the pages in the guest's memory that it has written since its start,
+	// ascending. It is an error if it has ended, or the host does not let us see.
+	Written(in []abi.Extent) ([]uint64, error)
 	Discard()
 }
 

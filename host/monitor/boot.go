@@ -36,10 +36,11 @@ func newBoot(c *Config) *boot {
 		{c.Terminal.In != nil, abi.BootTTY0},
 		{c.Terminal.Out != nil, abi.BootTTY1},
 		{c.Terminal.Err != nil, abi.BootTTY2},
-		{c.Net.Unrestricted && !c.Net.None, abi.BootNetOut},
+		{c.netOut(), abi.BootNetOut},
 		{c.Forks > 1, abi.BootFork},
 		{c.hasFamily(), abi.BootFamily},
 		{c.hasFamily() || len(c.Channels) > 0, abi.BootNames},
+		{c.warm, abi.BootWarm},
 	} {
 		if f.set {
 			b.head.Flags |= f.bit

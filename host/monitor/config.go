@@ -67,7 +67,9 @@ type Config struct {
 	// Restore is the path of a snapshot that the pVM goes on from; see
 	// Instance.Snapshot. Memory and Forks are then those of the snapshot.
 	Restore string
-	// Template, if not nil, has processes of that snapshot ready; see NewTemplate.
+	// Template, if not nil, has pVMs of a snapshot on standby; see NewTemplate. Image,
+	// Restore, Snapshot and Isolation are then those of the template. If none is on standby that
+	// fits, a process is started as without.
 	Template *Template `json:"-"`
 	// Snapshot, if not nil, is that file, opened by the caller, who may close it after
 	// Start. It saves work when many pVMs are made of one, and pages if it is compressed.
@@ -106,6 +108,8 @@ type Config struct {
 	MaxHandles  int           // bound on handles of this pVM in the monitor; 0: 16,384
 	NoZoneinfo  bool          // do not show the host's time zones at /usr/share/zoneinfo
 	NoHostCerts bool          // do not show the host's CA certificates
+
+	warm bool // it is a standby: who it will be is not known yet
 }
 
 // OpenPorts opens ports for Config.Shared.

@@ -22,6 +22,7 @@ type Instance struct {
 	proc     Process
 	family   *family       // nil: it may not fork
 	describe snapshot.Meta // as far as it is known at the start
+	ending   func()        // nil, or called before it is killed
 
 	mu     sync.Mutex
 	why    string // reason of a kill of ours
@@ -182,6 +183,9 @@ func (i *Instance) kill(why string) error {
 	}
 	proc := i.proc
 	i.mu.Unlock()
+	if i.ending != nil {
+		i.ending()
+	}
 	i.killed.Store(true)
 	if proc != nil && i.family != nil {
 		return i.family.kill()

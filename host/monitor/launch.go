@@ -28,6 +28,10 @@ type launch struct {
 	child     *broker.Exec // it is one: roots and ports are the family's
 	pid, ppid uint32       // of a child
 
+	waits      *standby // nil: no process waits for this
+	records    []byte   // of the boot block, about the handles that do not depend on who it is
+	sameStderr bool     // standard error is another than the process that waits has
+
 	volumes  []Volume       // by number
 	snapshot *snapshot.File // nil: it is not restored
 	restored *broker.Restored
@@ -39,6 +43,9 @@ type launch struct {
 func (l *launch) prepare(c *Config) error {
 	var err error
 	defer l.closeSnapshot(c)
+	if l.waits != nil || c.warm {
+		return l.prepareStandby(c)
+	}
 	if l.image = c.ImageFile; l.image == nil {
 		if l.image, err = os.Open(c.Image); err != nil {
 			return fmt.Errorf("image: %w", err)
@@ -82,7 +89,15 @@ func (l *launch) prepare(c *Config) error {
 	if err := l.extras(c, boot); err != nil {
 		return err
 	}
-	block, err := boot.seal()
+	if err := l.sealBoot(); err != nil {
+		return err
+	}
+	return l.poller()
+}
+
+// sealBoot makes the boot block of what boot has.
+func (l *launch) sealBoot() error {
+	block, err := l.boot.seal()
 	if err != nil {
 		return err
 	}
@@ -90,6 +105,10 @@ func (l *launch) prepare(c *Config) error {
 	if l.leash == nil {
 		l.handles[abi.HandleLeash] = block
 	}
+	return nil
+}
+
+func (l *launch) poller() error {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("epoll: %w", err)
@@ -262,6 +281,9 @@ func (l *launch) closeGuests() {
 
 // fail closes what would have been the monitor's.
 func (l *launch) fail() {
+	if l.waits != nil {
+		l.waits.w.Discard()
+	}
 	for _, f := range l.ours {
 		f.Close()
 	}

@@ -99,11 +99,15 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if c.Template != nil {
+		if err := c.Template.use(&c); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	restore := c.Restore != "" || c.Snapshot != nil
-	isolation, be, err := backend(c.Isolation, c.Forks > 1, restore)
+	isolation, be, err := c.backend()
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +116,12 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
 	var l launch
+	if c.Template != nil {
+		if s := c.Template.take(&c); s != nil {
+			l = s.l
+			l.waits = s
+		}
+	}
 	defer l.closeGuests()
 	if err := l.prepare(&c); err != nil {
 		l.fail()
@@ -144,15 +154,29 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 		l.fail()
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
-	proc, err := c.launch(be, c.spec(&l))
+	proc, err := c.launch(be, &l)
 	if err != nil {
 		l.fail()
 		return nil, fmt.Errorf("%s: isolation %s: %w", c.Name, isolation, err)
 	}
 	c.Timing.Mark("launched")
+	if l.waits != nil {
+		c.Template.began(l.waits, i)
+	}
 	i.run(ctx, &c, proc, &l)
 	return i, nil
 }
+
+// backend is the isolation that c asks for.
+func (c *Config) backend() (string, Backend, error) {
+	if c.Template != nil {
+		return c.Template.isolation, c.Template.be, nil
+	}
+	return backend(c.Isolation, c.Forks > 1, c.Restore != "" || c.Snapshot != nil)
+}
+
+// netOut says whether datagrams may be sent anywhere without asking.
+func (c *Config) netOut() bool { return c.Net.Unrestricted && !c.Net.None }
 
 // hasFamily says whether the pVM may get company.
 func (c *Config) hasFamily() bool { return c.Forks > 1 || len(c.Exec) > 0 }
@@ -167,6 +191,6 @@ func (c *Config) spec(l *launch) *Spec {
 		Above: above,
 		Name:  c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
 		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
-		NetOut: c.Net.Unrestricted && !c.Net.None, Fork: c.Forks > 1, Leash: l.leash, Restore: l.snapshot != nil, Options: c.Options, Timing: c.Timing,
+		NetOut: c.netOut(), Fork: c.Forks > 1, Leash: l.leash, Restore: l.snapshot != nil, Options: c.Options, Timing: c.Timing,
 	}
 }

@@ -4,39 +4,63 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"noyau.dev/abi"
+	"noyau.dev/host/snapshot"
 )
 
-// A Template keeps processes ready that have restored a snapshot up to the point where it
-// matters which pVM they are: who starts one with Config.Template waits for no launch and
-// no mapping. Its methods are safe for concurrent use.
+// A Template keeps clones of a snapshot on standby: processes that have restored it up to
+// the point where it matters which pVM they are, and wait there. Who starts a pVM with
+// Config.Template waits for no launch, no mapping, and few first touches of memory. A
+// standby has no ports, volumes or names, and nobody reads what it writes; who it is, its
+// random numbers and its clock come when it is taken. Its methods are safe for concurrent use.
 type Template struct {
-	be   Warmer
-	c    Config
-	want int
+	isolation string
+	be        Warmer
+	c         Config
+	want      int
+	image     *os.File // opened here; nil: the caller's
+	snap      *snapshot.File
 
 	mu     sync.Mutex
-	ready  []Warm
+	ready  []*standby
 	making bool
 	closed bool
 	err    error // why the last one could not be made
 	idle   sync.Cond
+
+	// The pages that pVMs of this snapshot write soon after they have begun: see learn.
+	pages   []uint64
+	learned int // from how many
 }
 
-// NewTemplate keeps n processes ready for pVMs of the snapshot c.Restore or c.Snapshot. They
-// serve configurations with the image, limits, isolation, policy for datagrams, forks and
-// trace of c; ports, streams, names and volumes can differ. Each that is taken is replaced in the background. It
-// returns when n are ready. An error means that none is.
+// A standby is a process that waits, and what it was given.
+type standby struct {
+	w         Warm
+	l         launch
+	rehearsed bool // it was told of the pages that it will write
+	once      sync.Once
+}
+
+// MaxStandby bounds the standbys of one template.
+const MaxStandby = 1024
+
+// NewTemplate keeps n pVMs of the snapshot c.Restore or c.Snapshot on standby, 0 to
+// MaxStandby. They serve configurations with the isolation, image, limits, policy for
+// datagrams, forks, tick and host certificates of c, and no trace of their own; ports, streams, names and
+// volumes can differ. Each that is taken is replaced in the background. It returns when n are ready. An
+// error means that none is.
 func NewTemplate(c Config, n int) (*Template, error) {
+	if n < 0 || n > MaxStandby {
+		return nil, fmt.Errorf("a template of %d pVMs: want 0 to %d", n, MaxStandby)
+	}
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	_, be, err := backend(c.Isolation, c.Forks > 1, true)
+	name, be, err := backend(c.Isolation, c.Forks > 1, true)
 	if err != nil {
 		return nil, err
 	}
@@ -44,10 +68,14 @@ func NewTemplate(c Config, n int) (*Template, error) {
 	if !ok || c.Restore == "" && c.Snapshot == nil {
 		return nil, errors.New("a template is of a snapshot, under an isolation that can restore")
 	}
-	c.Publish, c.Shared, c.Timing = nil, nil, nil
-	c.Stdin, c.Stdout, c.Stderr = nil, nil, nil
-	t := &Template{be: w, c: c, want: n}
+	c.Template, c.Publish, c.Shared, c.Timing, c.Volumes = nil, nil, nil, nil, nil
+	c.Stdin, c.Stdout, c.Stderr, c.TraceTo = nil, nil, nil, nil
+	c.warm = true
+	t := &Template{isolation: name, be: w, c: c, want: n}
 	t.idle.L = &t.mu
+	if err := t.open(); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
+	}
 	t.mu.Lock()
 	t.refill()
 	for t.making {
@@ -62,11 +90,50 @@ func NewTemplate(c Config, n int) (*Template, error) {
 	return t, nil
 }
 
-// Ready is the number of processes that wait.
+// open opens and checks what all clones share.
+func (t *Template) open() (err error) {
+	if t.c.ImageFile == nil {
+		if t.image, err = os.Open(t.c.Image); err != nil {
+			return fmt.Errorf("image: %w", err)
+		}
+		t.c.ImageFile = t.image
+	}
+	if t.c.Snapshot == nil {
+		if t.snap, err = snapshot.Open(t.c.Restore); err != nil {
+			t.closeFiles()
+			return fmt.Errorf("snapshot: %w", err)
+		}
+		t.c.Snapshot = t.snap
+	}
+	return nil
+}
+
+func (t *Template) closeFiles() {
+	if t.image != nil {
+		t.image.Close()
+	}
+	if t.snap != nil {
+		t.snap.Close()
+	}
+}
+
+// Ready is the number of standbys that wait.
 func (t *Template) Ready() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.bury()
 	return len(t.ready)
+}
+
+// bury lets go of those that have died. mu is held.
+func (t *Template) bury() {
+	t.ready = slices.DeleteFunc(t.ready, func(s *standby) bool {
+		if s.w.Alive() {
+			return false
+		}
+		s.discard()
+		return true
+	})
 }
 
 // Close lets go of those that wait. pVMs that were started go on.
@@ -79,31 +146,51 @@ func (t *Template) Close() {
 		t.idle.Wait()
 	}
 	t.mu.Unlock()
-	for _, w := range ready {
-		w.Discard()
+	for _, s := range ready {
+		s.discard()
 	}
+	t.closeFiles()
 }
 
 // refill is called with mu held.
 func (t *Template) refill() {
-	if t.making || t.closed || len(t.ready) >= t.want || t.err != nil {
+	if t.making || t.closed || len(t.ready) >= t.want && t.unrehearsed() < 0 || t.err != nil {
 		return
 	}
 	t.making = true
 	go func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		for !t.closed && len(t.ready) < t.want && t.err == nil {
+		for !t.closed && t.err == nil {
+			var s *standby
+			var err error
+			if i := t.unrehearsed(); i >= 0 {
+				s = t.ready[i]
+				t.ready = slices.Delete(t.ready, i, i+1)
+			} else if len(t.ready) >= t.want {
+				break
+			}
+			pages := t.pages
 			t.mu.Unlock()
-			w, err := t.warm()
+			if s == nil {
+				s, err = t.standby()
+			}
+			if err == nil && pages != nil {
+				s.rehearsed = true
+				if s.w.Touch(pages) != nil { // it has died: the next one will do
+					s.discard()
+					s = nil
+				}
+			}
 			t.mu.Lock()
 			switch {
 			case err != nil:
 				t.err = err
+			case s == nil:
 			case t.closed:
-				w.Discard()
+				s.discard()
 			default:
-				t.ready = append(t.ready, w)
+				t.ready = append(t.ready, s)
 			}
 		}
 		t.making = false
@@ -111,129 +198,137 @@ func (t *Template) refill() {
 	}()
 }
 
-func (t *Template) warm() (Warm, error) {
-	var l launch
+// unrehearsed is one that waits and does not know yet what it will write; -1: none. mu is held.
+func (t *Template) unrehearsed() int {
+	if t.pages == nil {
+		return -1
+	}
+	return slices.IndexFunc(t.ready, func(s *standby) bool { return !s.rehearsed })
+}
+
+// standby makes one.
+func (t *Template) standby() (*standby, error) {
+	s := &standby{}
 	c := t.c
-	defer l.closeGuests()
-	defer l.fail()
-	if err := l.prepare(&c); err != nil {
+	err := s.l.prepare(&c)
+	if err == nil {
+		s.w, err = t.be.Warm(c.spec(&s.l))
+	}
+	if err != nil {
+		s.l.fail()
+		s.l.closeGuests()
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
-	return t.be.Warm(c.spec(&l))
+	s.l.handles[abi.HandleBoot].Close()
+	return s, nil
+}
+
+// discard ends a standby that nobody has taken.
+func (s *standby) discard() {
+	s.w.Discard()
+	s.l.fail()
+	s.l.closeGuests()
 }
 
 // refillAfter is when one that was taken is replaced: making it must not slow down the
 // pVM that begins.
 const refillAfter = 5 * time.Millisecond
 
-// take is one that waits, nil if there is none.
-func (t *Template) take() Warm {
+// take is a standby for c, nil if there is none that fits.
+func (t *Template) take(c *Config) *standby {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed || !t.fits(c) {
+		return nil
+	}
 	time.AfterFunc(refillAfter, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.refill()
 	})
-	if len(t.ready) == 0 {
-		return nil
-	}
-	w := t.ready[0]
-	t.ready = t.ready[1:]
-	return w
-}
-
-// launch runs the image, in a process of the template if there is one that waits.
-func (c *Config) launch(be Backend, s *Spec) (Process, error) {
-	if c.Template != nil && be == Backend(c.Template.be) {
-		for {
-			w := c.Template.take()
-			if w == nil {
-				break
-			}
-			p, err := w.Begin(s)
-			if err == nil {
-				return p, nil
-			}
-			w.Discard() // it has died while it waited, or is for others
+	for len(t.ready) > 0 {
+		s := t.ready[0]
+		t.ready = t.ready[1:]
+		if s.w.Alive() {
+			return s
 		}
+		s.discard()
 	}
+	return nil
+}
+
+// fits says whether the standbys can become pVMs of c.
+func (t *Template) fits(c *Config) bool {
+	have := &t.c
+	return c.Forks == have.Forks && c.CPU == have.CPU && c.Pids == have.Pids && c.Tick == have.Tick &&
+		c.Memory == have.Memory && c.NoHostCerts == have.NoHostCerts && c.netOut() == have.netOut() && !(c.Trace && c.TraceTo != nil)
+}
+
+// use makes c a configuration of a pVM of the template.
+func (t *Template) use(c *Config) error {
+	switch {
+	case c.Isolation != "" && c.Isolation != "auto" && c.Isolation != t.isolation:
+		return fmt.Errorf("isolation %s: the template is for %s", c.Isolation, t.isolation)
+	case c.Restore != "" && c.Restore != t.c.Restore:
+		return fmt.Errorf("snapshot %s: the template is of %s", c.Restore, t.c.Restore)
+	}
+	c.Isolation, c.Restore, c.Snapshot = t.isolation, t.c.Restore, t.c.Snapshot
+	c.Image, c.ImageFile = t.c.Image, t.c.ImageFile
+	return nil
+}
+
+// maxPages bounds the pages that a template remembers: 4 MiB of each standby.
+const maxPages = 1024
+
+// enough is from how many pVMs a template learns which pages they write.
+const enough = 3
+
+// learn looks which pages a pVM, which was this standby, has written since it began. What
+// several have all written, further standbys write before they are taken, so that
+// their first touches, half the time of a restore, are over by then.
+func (t *Template) learn(s *standby) {
+	t.mu.Lock()
+	wanted := !s.rehearsed && !t.closed && t.learned < enough
+	t.mu.Unlock()
+	if !wanted {
+		return
+	}
+	s.once.Do(func() {
+		h := &t.c.Snapshot.Header
+		list, err := s.w.Written([]abi.Extent{{Addr: h.DataLo, Len: h.DataHi - h.DataLo}, {Addr: abi.RegionBase, Len: h.Region}})
+		if err != nil || len(list) == 0 {
+			return // it has ended, or the host does not let us look
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.learned++; t.pages != nil {
+			list = slices.DeleteFunc(list, func(p uint64) bool { _, ok := slices.BinarySearch(t.pages, p); return !ok })
+		}
+		t.pages = list[:min(len(list), maxPages)]
+	})
+}
+
+// began is called when s has become the pVM i.
+func (t *Template) began(s *standby, i *Instance) {
+	i.ending = func() { t.learn(s) }
+	time.AfterFunc(refillAfter-time.Millisecond, i.ending)
+}
+
+// launch runs the image: in the process that waits if there is one.
+func (c *Config) launch(be Backend, l *launch) (Process, error) {
+	s := c.spec(l)
+	if l.waits == nil {
+		return be.Start(s)
+	}
+	fresh := []int{abi.HandleControl, abi.HandleBoot}
+	if l.sameStderr {
+		fresh = append(fresh, abi.HandleStderr)
+	}
+	p, err := l.waits.w.Begin(s, fresh)
+	if err == nil {
+		return p, nil
+	}
+	l.waits.w.Discard() // it has died while it waited
+	l.waits = nil
 	return be.Start(s)
-}
-
-// mailbox is a pair of sockets: a process that was started ahead of time waits on its.
-func mailbox() (ours, its *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("mailbox: %w", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "mailbox"), os.NewFile(uintptr(fds[1]), "mailbox"), nil
-}
-
-// Warm implements Warmer. The process waits in its runtime (BootWarm).
-func (b processBackend) Warm(s *Spec) (Warm, error) {
-	ours, its, err := mailbox()
-	if err != nil {
-		return nil, err
-	}
-	defer its.Close()
-	block, err := warmBoot(s.Handles[abi.HandleBoot])
-	if err != nil {
-		ours.Close()
-		return nil, err
-	}
-	defer block.Close()
-	warm := *s
-	warm.Handles = append([]*os.File(nil), s.Handles...)
-	warm.Handles[abi.HandleControl], warm.Handles[abi.HandleBoot] = its, block
-	p, err := b.Start(&warm)
-	if err != nil {
-		ours.Close()
-		return nil, err
-	}
-	return &warmProcess{p: p, mail: ours, handles: len(s.Handles)}, nil
-}
-
-// warmBoot is a boot block that makes a process wait.
-func warmBoot(block *os.File) (*os.File, error) {
-	b := &boot{}
-	head := make([]byte, abi.BootSize)
-	if _, err := block.ReadAt(head, 0); err != nil || !b.head.Take(head) {
-		return nil, fmt.Errorf("boot block: %w", err)
-	}
-	b.head.Flags |= abi.BootWarm
-	return b.seal()
-}
-
-// warmProcess is a Warm of isolation=process.
-type warmProcess struct {
-	p       Process
-	mail    *os.File
-	handles int
-}
-
-// maxWarmHandles is how many handles the runtime takes at once.
-const maxWarmHandles = 64
-
-// Begin implements Warm.
-func (w *warmProcess) Begin(s *Spec) (Process, error) {
-	if len(s.Handles) != w.handles || w.handles > maxWarmHandles {
-		return nil, errors.New("a template of another configuration")
-	}
-	fds := make([]int, len(s.Handles))
-	for i, f := range s.Handles {
-		fds[i] = int(fdOf(f))
-	}
-	if err := unix.Sendmsg(int(fdOf(w.mail)), make([]byte, 8), unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err != nil {
-		return nil, fmt.Errorf("template: %w", err)
-	}
-	w.mail.Close()
-	return w.p, nil
-}
-
-// Discard implements Warm.
-func (w *warmProcess) Discard() {
-	w.mail.Close()
-	w.p.Kill()
-	go w.p.Wait()
 }

@@ -4,13 +4,15 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"noyau.dev/abi"
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/process"
 	"noyau.dev/host/vm/runner"
 )
 
-// Warm implements monitor.Warmer. The process is a shell that has mapped the snapshot.
+// Warm implements monitor.Warmer. The process is a shell of a template.
 func (backend) Warm(s *monitor.Spec) (monitor.Warm, error) {
 	var head [abi.BootSize]byte
 	var boot abi.BootHeader
@@ -18,38 +20,82 @@ func (backend) Warm(s *monitor.Spec) (monitor.Warm, error) {
 		return nil, fmt.Errorf("vm: a template without a snapshot (%v)", err)
 	}
 	sh, err := startShell(&process.Spec{Args: []string{"template"}, Env: runner.TemplateEnv(cpuid(), boot.Memory), Memory: s.Memory, CPU: s.CPU, Pids: tasks(s.Pids)},
-		process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork}, ready(s.Image), s.Handles[boot.Restore])
+		process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork})
 	if err != nil {
 		return nil, err
 	}
-	return &warm{sh, len(s.Handles)}, nil
+	w := &warm{Mailbox: monitor.NewMailbox(sh.mail), p: sh.p}
+	fds := []int{fdOf(ready(s.Image)), fdOf(s.Handles[boot.Restore])}
+	for n, f := range s.Handles {
+		if n != abi.HandleControl { // which is the mailbox
+			fds = append(fds, fdOf(f))
+		}
+	}
+	err = unix.Sendmsg(fdOf(sh.mail), runner.ShellImage(), unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+	var said []byte
+	if err == nil {
+		said, err = w.Ready()
+	}
+	if err == nil && !w.places.Take(said) {
+		err = errors.New(string(said))
+	}
+	if err != nil {
+		w.Discard()
+		return nil, fmt.Errorf("vm: a template: %w", err)
+	}
+	return w, nil
 }
 
 // warm is a shell of a template.
 type warm struct {
-	*shell
-	handles int
+	monitor.Mailbox
+	p      *process.Process
+	places runner.Places
 }
 
 // Begin implements monitor.Warm.
-func (w *warm) Begin(s *monitor.Spec) (monitor.Process, error) {
-	if len(s.Handles) != w.handles {
-		return nil, errors.New("vm: a template of another configuration")
-	}
+func (w *warm) Begin(s *monitor.Spec, fresh []int) (monitor.Process, error) {
 	page, err := newTimingPage(s.Timing)
 	if err != nil {
 		return nil, err
 	}
-	o, err := newOrder(s, page, nil, nil)
-	if err == nil {
-		err = w.run(o)
+	numbers, files := s.Fresh(fresh)
+	if page != nil {
+		numbers, files = append(numbers, runner.OrderTiming), append(files, page.file)
 	}
-	if err != nil {
+	word := uint32(0)
+	if s.Options["stats"] != "" {
+		word = runner.OrderStats
+	}
+	if err := w.Order(word, numbers, files); err != nil {
 		page.close()
-		return nil, fmt.Errorf("vm: a template: %w", err)
+		return nil, err
 	}
 	return watched(w.p, page), nil
 }
 
+// Written implements monitor.Warm.
+func (w *warm) Written(in []abi.Extent) (list []uint64, err error) {
+	for _, e := range in {
+		at := w.places.Image
+		if e.Addr >= abi.RegionBase {
+			at = w.places.Region
+		}
+		e.Addr += at
+		pages, err := monitor.WrittenPages(w.p.PID(), []abi.Extent{e})
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range pages {
+			list = append(list, p-at)
+		}
+	}
+	return list, nil
+}
+
 // Discard implements monitor.Warm.
-func (w *warm) Discard() { w.drop() }
+func (w *warm) Discard() {
+	w.Close()
+	w.p.Kill()
+	go w.p.Wait()
+}

@@ -138,3 +138,17 @@ func (m *Memory) grant(o, n uint64) unix.Errno {
 	}
 	return 0
 }
+
+// Places is where the host has the guest's memory: the host's address of the variables of
+// the image minus the guest's, and the same for the region.
+func (m *Memory) Places() (image, region uint64) {
+	return uint64(ptr(m.image)) - m.imgBase, uint64(ptr(m.region.mem)) - abi.RegionBase
+}
+
+// Populate gives the guest's writable pages in [a, a+n) memory of their own, where there are
+// such. It does not allocate.
+func (m *Memory) Populate(a Addr, n uint64) {
+	if b := m.Bytes(a, n, true); b != nil {
+		populate(b, true)
+	}
+}

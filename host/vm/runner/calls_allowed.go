@@ -97,6 +97,12 @@ func forkCalls() []Call {
 	}
 }
 
+// standbyCalls is what a runner of a template needs besides: its guest has run already when
+// its handles come.
+func standbyCalls() []Call {
+	return []Call{only(unix.SYS_DUP3, "dup3", 2, unix.O_CLOEXEC, "a pVM of a template takes its handles")}
+}
+
 // StartCalls is what the runner needs besides, until it has narrowed itself
 // down. The guest does not run yet.
 func StartCalls() []Call {

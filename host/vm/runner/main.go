@@ -26,12 +26,11 @@ func Main() {
 	unix.Prctl(unix.PR_SET_TIMERSLACK, exact, 0, 0, 0)
 	debug.SetGCPercent(-1)
 	begin := gettime(unix.CLOCK_MONOTONIC)
-	r, err := begun(os.Environ())
+	r, err := begun(os.Environ(), begin)
 	if err != nil {
 		say(err.Error())
 		exit(125)
 	}
-	r.Timing.Begin = begin
 	r.Timing.publish(r.page)
 	end := r.Run()
 	r.Timing.End = gettime(unix.CLOCK_MONOTONIC)
@@ -43,7 +42,7 @@ func Main() {
 }
 
 // begun does what the environment says, up to the guest's first instruction.
-func begun(env []string) (*Runner, error) {
+func begun(env []string, begin int64) (*Runner, error) {
 	o, guestEnv, err := parseEnv(env)
 	if err != nil {
 		return nil, err
@@ -65,6 +64,9 @@ func begun(env []string) (*Runner, error) {
 			return nil, err
 		}
 	}
+	if o.template {
+		return standby(m, cfg, begin, made)
+	}
 	cfg.Handles = cfg.Image
 	var page []byte
 	if o.timing >= 0 {
@@ -77,7 +79,7 @@ func begun(env []string) (*Runner, error) {
 		return nil, err
 	}
 	r.page, r.stats, r.Timing.Order = page, o.stats, o.order
-	r.Timing.Machine, r.Timing.Loaded = made, gettime(unix.CLOCK_MONOTONIC)
+	r.Timing.Begin, r.Timing.Machine, r.Timing.Loaded = begin, made, gettime(unix.CLOCK_MONOTONIC)
 	if err := r.startTick(); err != nil {
 		return nil, err
 	}

@@ -19,11 +19,9 @@ func (r *Runner) restore(cfg *Config) error {
 	if file < abi.HandleFirst || dead >= cfg.Handles {
 		return fmt.Errorf("vm: handles %d and %d are to be a snapshot and a socket, but there are %d handles", file, dead, cfg.Handles)
 	}
-	h, err := cfg.saved, error(nil)
-	if h == nil {
-		if h, err = mapSnapshot(r.m, file); err != nil {
-			return err
-		}
+	h, err := mapSnapshot(r.m, file)
+	if err != nil {
+		return err
 	}
 	for fd := dead + 1; fd < cfg.Handles; fd++ { // kept numbers free
 		unix.Close(fd)
@@ -32,10 +30,15 @@ func (r *Runner) restore(cfg *Config) error {
 	if err := r.bury(h, file, dead, max(cfg.Handles, int(h.Handles))); err != nil {
 		return err
 	}
+	r.resume(h)
+	return nil
+}
+
+// resume sets the registers with which a restored guest goes on.
+func (r *Runner) resume(h *abi.SnapHeader) {
 	r.m.Start(h.PC, h.SP)
 	g := r.m.VM.Regs()
 	g.RBP, g.RBX = h.BP, abi.VMInfoPage
-	return nil
 }
 
 // mapSnapshot maps all pages of a snapshot.

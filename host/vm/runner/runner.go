@@ -87,23 +87,31 @@ type End struct {
 	Report string // for a person; "" after exit
 }
 
-// New makes a Runner around a machine that is ready but for the image.
-func New(m *machine.Machine, cfg *Config) (*Runner, error) {
+func newRunner(m *machine.Machine, cfg *Config) *Runner {
 	r := &Runner{m: m, sys: raw, block: blocking, handles: newHandles(cfg.Handles), spinMax: cfg.SpinMax}
 	r.sig.xsave = new(kvm.XSave)
+	return r
+}
+
+// New makes a Runner around a machine that is ready but for the image.
+func New(m *machine.Machine, cfg *Config) (*Runner, error) {
+	r := newRunner(m, cfg)
 	var err error
 	if r.boot, err = readBoot(); err != nil {
 		return nil, err
 	}
-	r.tick = int64(r.boot.TickUS) * 1000
-	if r.tick == 0 {
-		r.tick = 10e6
-	}
+	r.setTick()
 	if err := r.load(cfg); err != nil {
 		return nil, err
 	}
 	r.startForks()
 	return r, nil
+}
+
+func (r *Runner) setTick() {
+	if r.tick = int64(r.boot.TickUS) * 1000; r.tick == 0 {
+		r.tick = 10e6
+	}
 }
 
 // readBoot reads the header of the boot block.
@@ -168,13 +176,7 @@ func (r *Runner) load(cfg *Config) error {
 	if cfg.memory != r.boot.Memory {
 		return fmt.Errorf("vm: a shell runs images with a limit of %d bytes of memory; this one has %d", cfg.memory, r.boot.Memory)
 	}
-	info := r.m.Info()
-	put64(info[abi.VMInfoMagicAt:], abi.VMInfoMagic)
-	put64(info[abi.VMInfoHypercall:], abi.VMHypercallPage)
-	put64(info[abi.VMInfoRing:], abi.VMRing)
-	r.ring.start(r)
-	put64(info[abi.VMInfoSignals:], abi.VMSignals)
-	if err := r.clock.start(hostClocks(r.m), info, r.m.VM.TSCKHz(), r.m.TSCEqual); err != nil {
+	if err := r.fillInfo(); err != nil {
 		return err
 	}
 	if r.boot.Restore != 0 {
@@ -190,6 +192,17 @@ func (r *Runner) load(cfg *Config) error {
 	}
 	r.m.Start(p.entry, sp)
 	return nil
+}
+
+// fillInfo writes the page by which the guest finds everything, and starts its clock.
+func (r *Runner) fillInfo() error {
+	info := r.m.Info()
+	put64(info[abi.VMInfoMagicAt:], abi.VMInfoMagic)
+	put64(info[abi.VMInfoHypercall:], abi.VMHypercallPage)
+	put64(info[abi.VMInfoRing:], abi.VMRing)
+	r.ring.start(r)
+	put64(info[abi.VMInfoSignals:], abi.VMSignals)
+	return r.clock.start(hostClocks(r.m), info, r.m.VM.TSCKHz(), r.m.TSCEqual)
 }
 
 // Run runs the guest to its end.

@@ -90,6 +90,19 @@ var sealForkCases = map[string]sealCase{
 	"sendto an address":        {false, func() { unix.RawSyscall6(unix.SYS_SENDTO, 99, 0, 0, 0, 0x1000, 16) }},
 }
 
+// sealStandbyCases are those tried with the list of a runner of a template.
+var sealStandbyCases = map[string]sealCase{
+	"dup3":           {true, func() { unix.RawSyscall(unix.SYS_DUP3, 99, 98, unix.O_CLOEXEC) }},
+	"dup3 over exec": {false, func() { unix.RawSyscall(unix.SYS_DUP3, 99, 98, 0) }},
+	"recvmsg 3":      {true, func() { unix.RawSyscall(unix.SYS_RECVMSG, 3, 0, 0) }},
+	"recvmsg 0":      {false, func() { unix.RawSyscall(unix.SYS_RECVMSG, 0, 0, 0) }},
+	"tick":           {false, func() { unix.RawSyscall(unix.SYS_SETITIMER, 2, 0, 0) }},
+	"KVM_CREATE_VM":  {false, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0xAE01, 0) }},
+	"fork":           {false, func() { unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0) }},
+	"seccomp":        {false, func() { unix.RawSyscall(unix.SYS_SECCOMP, 0, 0, 0) }},
+	"openat":         {false, func() { unix.Open("/", unix.O_RDONLY, 0) }},
+}
+
 // forkTo makes a raw clone; a child ends at once.
 func forkTo(flags, stack uintptr) {
 	if pid, _, _ := unix.RawSyscall6(unix.SYS_CLONE, flags, stack, 0, 0, 0, 0); pid == 0 {
@@ -102,11 +115,14 @@ const sealEnv = "NOYAU_SEAL_CASE"
 func TestMain(m *testing.M) {
 	if name := os.Getenv(sealEnv); name != "" {
 		list, name, _ := strings.Cut(name, ":")
-		c := sealCases[name]
-		if list == "fork" {
+		c, calls := sealCases[name], Calls(false, list == "fork")
+		switch list {
+		case "fork":
 			c = sealForkCases[name]
+		case "standby":
+			c, calls = sealStandbyCases[name], append(calls, standbyCalls()...)
 		}
-		if err := seal(Calls(false, list == "fork")); err != nil {
+		if err := seal(calls); err != nil {
 			unix.Write(2, []byte(err.Error()))
 			unix.Exit(3)
 		}
@@ -118,7 +134,7 @@ func TestMain(m *testing.M) {
 
 // TestSeal tries calls that the sealed runner may make and calls that it may not.
 func TestSeal(t *testing.T) {
-	for list, cases := range map[string]map[string]sealCase{"": sealCases, "fork": sealForkCases} {
+	for list, cases := range map[string]map[string]sealCase{"": sealCases, "fork": sealForkCases, "standby": sealStandbyCases} {
 		testSeal(t, list, cases)
 	}
 }

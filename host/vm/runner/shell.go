@@ -32,7 +32,8 @@ func ShellEnv(cpuid []kvm.CPUIDEntry) []string {
 }
 
 // TemplateEnv returns the environment of a template: a shell for pVMs of one snapshot, with
-// this limit of memory. It is sent ShellImage with the image and the snapshot first.
+// this limit of memory. It is sent ShellImage with the image, the snapshot and handles first:
+// see standby.
 func TemplateEnv(cpuid []kvm.CPUIDEntry, memory uint64) []string {
 	return append(base(cpuid), fmt.Sprintf("%s%s%d", envRun, templateRun, memory))
 }
@@ -106,7 +107,7 @@ func takeOrder(b []byte, o *orders, cfg *Config) (int, error) {
 
 // ShellImage returns the message that makes a shell load an image before its
 // order comes; the image's descriptor goes with it. The shell says ShellReady
-// again. The order must then be for the same image. Of a template: and the snapshot's.
+// again. The order must then be for the same image. For templates see standby.
 func ShellImage() []byte { return make([]byte, 16) }
 
 // waitForImage turns a shell into a runner: cfg and o are as they would be had
@@ -140,15 +141,8 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 			}
 			continue
 		}
-		if n == len(ShellImage()) && len(fds) == 2 && o.template && cfg.loaded == nil {
-			if err := preload(m, cfg, fds[0]); err != nil {
-				return err
-			}
-			if cfg.saved, err = mapSnapshot(m, fds[1]); err != nil {
-				return err
-			}
-			unix.Close(fds[1])
-			continue
+		if o.template {
+			return waitForTemplate(m, cfg, n, fds)
 		}
 		want, err := takeOrder(b[:n], o, cfg)
 		if err != nil {

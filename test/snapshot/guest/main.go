@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -24,7 +25,7 @@ import (
 
 func main() {
 	cases.Run(map[string]func(args []string){
-		"count": count, "template": template, "args": arguments, "clock": clock, "share": share, "heap": heap, "connection": connection, "fault": fault,
+		"count": count, "who": who, "template": template, "args": arguments, "clock": clock, "share": share, "heap": heap, "connection": connection, "fault": fault,
 	})
 }
 
@@ -88,6 +89,18 @@ func template(args []string) {
 	}
 	time.Sleep(time.Hour)
 	runtime.KeepAlive(block)
+}
+
+// who says who it is as soon as it was restored: host name, process id, what is random, and
+// the time.
+func who([]string) {
+	restored()
+	now := time.Now().UnixNano()
+	var b [8]byte
+	rand.Read(b[:])
+	host, _ := os.Hostname()
+	fmt.Println(host, fmt.Sprintf("%x-%x", b, mathrand.Uint64()), now)
+	time.Sleep(time.Hour)
 }
 
 // arguments and environment lie where the host had put them only at the start.

@@ -8,6 +8,7 @@ package runtime
 import (
 	"internal/abi"
 	noyauabi "internal/noyau/abi"
+	"internal/runtime/atomic"
 	"unsafe"
 )
 
@@ -26,7 +27,7 @@ func noyauOpened(handle uintptr) {
 var noyauSnap struct {
 	head  noyauabi.SnapHeader
 	table uintptr // of extents
-	boot  [noyauabi.BootSize]byte
+	buf   [noyauabi.WarmMax]byte
 }
 
 // noyauStack is the system stack: see the entry point in sys_noyau_amd64.s, and rt0_go,
@@ -251,65 +252,132 @@ func noyauRestored(info, gettimeofday, clockGettime uintptr) {
 	vdsoGettimeofdaySym, vdsoClockgettimeSym = gettimeofday, clockGettime
 	if info != 0 {
 		noyauVMInit(info)
-	} else {
-		noyauAwait()
 	}
-	noyauMono += noyauSnap.head.Mono - nanotime()
 	memory := noyau.boot.Memory
-	b := &noyauSnap.boot
-	n := noyauHostcall(noyauabi.CallPread, noyauabi.HandleBoot, uintptr(unsafe.Pointer(b)), noyauabi.BootSize, 0, 0, 0)
-	if n != noyauabi.BootSize || !noyau.boot.Take(b[:]) {
+	b := &noyauSnap.buf
+	if noyauHostcall(noyauabi.CallPread, noyauabi.HandleBoot, uintptr(unsafe.Pointer(b)), noyauabi.BootSize, 0, 0, 0) != noyauabi.BootSize ||
+		!noyau.boot.Take(b[:]) {
 		exit(125)
 	}
-	clear(b[:])
-	noyau.boot.Memory = memory
-	noyauReseed()
 	for _, sig := range [...]uint32{_SIGSEGV, _SIGBUS, _SIGFPE, _SIGILL, _SIGTRAP, _SIGPROF} {
 		setsig(sig, abi.FuncPCABIInternal(sighandler))
 	}
 	signalstack(&getg().m.gsignal.stack)
-
 	if info == 0 {
 		noyauBury()
 	}
-	for handle, s := range noyauPoll.sources {
-		if s != nil {
-			noyauWatch(int32(handle))
+	noyauRewatch(true)
+	// From here on it matters who this is.
+	if noyau.boot.Flags&noyauabi.BootWarm != 0 {
+		noyauAwait()
+	}
+	clear(b[:])
+	noyau.boot.Memory = memory
+	noyauMono += noyauSnap.head.Mono - nanotime()
+	noyauReseed()
+	noyauRewatch(false)
+}
+
+// noyauRewatch registers with the new poller what the old one knew: of dead, the dead
+// sockets in the places of handles of before, or the others.
+func noyauRewatch(dead bool) {
+	for i, s := range noyauPoll.sources {
+		if s != nil && (noyauOpen[i/64]>>(i%64)&1 != 0) == dead {
+			noyauWatch(int32(i))
 		}
 	}
 }
 
-// noyauAwait waits, in a process that was started ahead of time, for the handles that make
-// it a pVM: they come in one message and take the numbers from 0 on.
+// noyauAwait waits for what makes a pVM of a process that was made ahead of time: see
+// noyauabi.WarmTouch. It ends the process if nobody wants it any more.
 func noyauAwait() {
-	const cloexec, maxHandles = 0x80000, 64
-	b := &noyauSnap.boot
-	var h noyauabi.BootHeader
-	n := noyauHostcall(noyauabi.CallPread, noyauabi.HandleBoot, uintptr(unsafe.Pointer(b)), noyauabi.BootSize, 0, 0, 0)
-	if n != noyauabi.BootSize || !h.Take(b[:]) || h.Flags&noyauabi.BootWarm == 0 {
-		return
+	b := &noyauSnap.buf
+	word := func(at uintptr) uint64 { return *(*uint64)(unsafe.Pointer(&b[at])) }
+	for {
+		n, fds := noyauMail()
+		count := word(8)
+		if n < noyauabi.WarmHead || count > uint64(n-noyauabi.WarmHead)/8 {
+			exit(125)
+		}
+		switch list := b[noyauabi.WarmHead:][:count*8]; uint32(word(0)) {
+		case noyauabi.WarmTouch:
+			noyauTouchAll(list)
+		case noyauabi.WarmOrder:
+			noyauBegin(list, n, fds)
+			return
+		default:
+			exit(125)
+		}
 	}
-	var rights struct {
-		size        uintptr
-		level, kind int32
-		fd          [maxHandles]int32
+}
+
+// noyauTouchAll writes to pages what they have in them.
+func noyauTouchAll(list []byte) {
+	for ; len(list) >= 8; list = list[8:] {
+		run := *(*uintptr)(unsafe.Pointer(&list[0]))
+		for p, end := run&^4095, (run&^4095)+(run&4095+1)*4096; p < end; p += 4096 {
+			atomic.Or8((*uint8)(unsafe.Pointer(p)), 0)
+		}
 	}
-	var word [8]byte
-	iov := [2]uintptr{uintptr(noescape(unsafe.Pointer(&word))), unsafe.Sizeof(word)}
-	msg := [7]uintptr{2: uintptr(noescape(unsafe.Pointer(&iov))), 3: 1, 4: uintptr(noescape(unsafe.Pointer(&rights))), 5: unsafe.Sizeof(rights)}
-	const cmsgCloexec = 0x40000000
-	if r := noyauHostcall(noyauabi.CallRecvmsg, noyauabi.HandleControl, uintptr(noescape(unsafe.Pointer(&msg))), cmsgCloexec, 0, 0, 0); int(r) <= 0 {
-		exit(0) // nobody wants it any more
+}
+
+// noyauMail says ready and takes the next message of the mailbox into noyauSnap.buf, and
+// under isolation=process its descriptors.
+func noyauMail() (n uintptr, fds []int32) {
+	const cloexec, header = 0x40000000, 16 // MSG_CMSG_CLOEXEC, struct cmsghdr
+	b := uintptr(unsafe.Pointer(&noyauSnap.buf))
+	if noyauHyper != 0 {
+		return noyauHostcall(noyauabi.CallRecv, noyauabi.HandleControl, b, noyauabi.WarmMax, 0, 0, 0), nil
 	}
-	const header = 16
-	if rights.size < header || rights.size > unsafe.Sizeof(rights) {
+	noyauHostcall(noyauabi.CallSend, noyauabi.HandleControl, b, 1, 0x4040, 0, 0)
+	rights := &noyauRights
+	iov := [2]uintptr{b, noyauabi.WarmMax}
+	msg := [7]uintptr{2: uintptr(noescape(unsafe.Pointer(&iov))), 3: 1, 4: uintptr(unsafe.Pointer(rights)), 5: unsafe.Sizeof(*rights)}
+	rights.size = 0
+	n = noyauHostcall(noyauabi.CallRecvmsg, noyauabi.HandleControl, uintptr(noescape(unsafe.Pointer(&msg))), cloexec, 0, 0, 0)
+	if int(n) <= 0 {
+		exit(0)
+	}
+	if msg[5] == 0 {
+		return n, nil
+	}
+	if rights.size < header || rights.size > unsafe.Sizeof(*rights) {
 		exit(125)
 	}
-	for i, fd := range rights.fd[:(rights.size-header)/4] {
-		if i != noyauabi.HandleLeash { // which every process has from its launch
-			noyauHostcall(noyauabi.CallDup, uintptr(fd), uintptr(i), cloexec, 0, 0, 0)
+	return n, rights.fd[:(rights.size-header)/4]
+}
+
+// noyauRights is a struct cmsghdr with descriptors.
+var noyauRights struct {
+	size        uintptr
+	level, kind int32
+	fd          [noyauabi.WarmHandles]int32
+}
+
+// noyauBegin does what the order of n bytes says, in which list are the numbers of handles.
+func noyauBegin(list []byte, n uintptr, fds []int32) {
+	const cloexec = 0x80000
+	head := noyauSnap.buf[:]
+	if noyauHyper != 0 { // the host has placed the handles
+		at := noyauabi.WarmHead + uintptr(len(list))
+		if n != at+noyauabi.BootSize {
+			exit(125)
 		}
-		noyauHostcall(noyauabi.CallClose, uintptr(fd), 0, 0, 0, 0, 0)
+		head = head[at:]
+	} else {
+		if len(fds) != len(list)/8 {
+			exit(125)
+		}
+		for i, fd := range fds {
+			noyauHostcall(noyauabi.CallDup, uintptr(fd), *(*uintptr)(unsafe.Pointer(&list[8*i])), cloexec, 0, 0, 0)
+			noyauHostcall(noyauabi.CallClose, uintptr(fd), 0, 0, 0, 0, 0)
+		}
+		if noyauHostcall(noyauabi.CallPread, noyauabi.HandleBoot, uintptr(unsafe.Pointer(&head[0])), noyauabi.BootSize, 0, 0, 0) != noyauabi.BootSize {
+			exit(125)
+		}
+	}
+	if !noyau.boot.Take(head) || noyau.boot.Flags&noyauabi.BootWarm != 0 {
+		exit(125)
 	}
 }
 
