@@ -20,6 +20,10 @@ type Reply struct {
 // block for long and must not make a Request. Set it before Start.
 var OnEvent func(m abi.Msg, payload []byte)
 
+// OnLink is called with an EvLink and its descriptors, which are then the callee's, under
+// the same conditions.
+var OnLink func(m abi.Msg, handles []int32)
+
 // OnGone is called once when the monitor has closed the control channel or has
 // sent more than maxBad malformed messages.
 var OnGone func()
@@ -218,6 +222,10 @@ func receive(b []byte, fds *rights) bool {
 		return false
 	}
 	if m.ID == 0 {
+		if f := OnLink; m.Op == abi.EvLink && f != nil && fds.n == abi.LinkHandles {
+			f(m, fds.fd[:fds.n])
+			return true
+		}
 		if f := OnEvent; f != nil && fds.n == 0 {
 			f(m, payload)
 			return true

@@ -30,6 +30,14 @@ func Deliver(sig uint32) {
 	}
 }
 
+// DeliverSoon is Deliver for goroutines that must not wait, such as that which receives.
+func DeliverSoon(sig uint32) {
+	if SignalTap == nil && sig != 0 && sig <= linux.NSIG && sig != linux.SIGKILL && rt.SendSignal(sig) {
+		return
+	}
+	rt.Spawn(func() { Deliver(sig) })
+}
+
 // SignalTap, if set, sees each signal before the app does and reports whether it
 // has taken it (signalfd).
 var SignalTap func(sig uint32) bool
@@ -54,15 +62,22 @@ func Exit(code int32) {
 	rt.Exit(code)
 }
 
-// event handles what the monitor sends of its own accord. Delivery has a
-// goroutine of its own since it may send, and sending may need this one.
+// OnUnlink, if set, is called with an EvUnlink, on the goroutine that receives.
+var OnUnlink func(m abi.Msg)
+
+// event handles what the monitor sends of its own accord. What may send has a goroutine
+// of its own, as sending may need this one.
 func event(m abi.Msg, _ []byte) {
 	switch m.Op {
 	case abi.EvOrphan:
 		rt.Boot().PPID = uint32(m.A)
 	case abi.EvSignal:
 		if m.A <= linux.NSIG {
-			rt.Spawn(func() { Deliver(uint32(m.A)) })
+			DeliverSoon(uint32(m.A))
+		}
+	case abi.EvUnlink:
+		if f := OnUnlink; f != nil {
+			f(m)
 		}
 	case abi.EvFork:
 		rt.Spawn(func() { Fork(true, 0) })
@@ -72,6 +87,6 @@ func event(m abi.Msg, _ []byte) {
 		rt.Spawn(snapshot)
 	case abi.EvWinsize:
 		winsize.Store(uint32(m.A)<<16 | uint32(m.B)&0xffff)
-		rt.Spawn(func() { Deliver(linux.SIGWINCH) })
+		DeliverSoon(linux.SIGWINCH)
 	}
 }

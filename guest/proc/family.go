@@ -26,7 +26,13 @@ func init() {
 		if a.A1&abi.NarrowFork != 0 && uint32(a.A2) == 0 && rt.Boot().Flags&abi.BootFork != 0 {
 			host.GiveBack() // the next fork is refused, not the one after it
 		}
+		if a.A1&abi.NarrowSignal != 0 && uint32(a.A2) == 0 {
+			dropLinks() // while what was sent already may still go by the monitor
+		}
 		_, e := host.Request(abi.Msg{Op: abi.OpNarrow, A: uint64(a.A1), B: uint64(uint32(a.A2))})
+		if e == 0 && a.A1&abi.NarrowSignal != 0 {
+			dropLinks() // as the monitor tells all members to do
+		}
 		return 0, e
 	})
 	kernel.Register(linux.SYS_WAIT4, wait4)
@@ -44,7 +50,13 @@ func signalMember(pid int32, sig uintptr) linux.Errno {
 	if !hasFamily() || pid <= 0 {
 		return linux.ESRCH
 	}
+	if linked(pid, sig) {
+		return 0
+	}
 	_, e := host.Request(abi.Msg{Op: abi.OpKill, A: uint64(pid), B: uint64(sig)})
+	if e == 0 {
+		sent(pid, sig)
+	}
 	return e
 }
 
@@ -65,9 +77,7 @@ func wait4(a kernel.Args) (uintptr, linux.Errno) {
 	if e != 0 || r.A == 0 {
 		return 0, e
 	}
-	if Reaped != nil {
-		Reaped(uint32(r.A))
-	}
+	reaped(uint32(r.A))
 	if a.A2 != 0 {
 		if e := kernel.Put(a.A2, uint32(r.B)); e != 0 {
 			return 0, e
@@ -122,8 +132,15 @@ func waitid(a kernel.Args) (uintptr, linux.Errno) {
 			return 0, e
 		}
 	}
-	if r.A != 0 && Reaped != nil {
-		Reaped(uint32(r.A))
+	if r.A != 0 {
+		reaped(uint32(r.A))
 	}
 	return 0, 0
+}
+
+func reaped(pid uint32) {
+	ended(pid)
+	if Reaped != nil {
+		Reaped(pid)
+	}
 }

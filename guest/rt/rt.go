@@ -44,6 +44,20 @@ type Source struct {
 	seen   uint32 // all that the host has reported so far
 }
 
+// A Mailbox is a word in memory that another member of the family writes: whenever it is
+// not Seen, Source has an event In, and Seen becomes what it is. Whoever writes it rings
+// Source's handle, if Asleep was not 0, which it then sets to 0. Asleep begins with 1.
+//
+// The word of a mailbox that is attended to is looked at by the scheduler itself, and for a
+// while before this pVM sleeps: then no ring is needed, and no call. The others are
+// heard of by the ring alone. When abi.MailboxMost are, the one that Attend was
+// called for longest ago is ignored from then on. A fork or restored pVM attends to none.
+type Mailbox struct {
+	Word, Asleep *uint32 // not in the Go heap
+	Source       *Source // watched, with Slow or a PD
+	Seen         uint32  // set it back only after Word was set to the same
+}
+
 // A Timer calls a function once at a time. Make one with NewTimer.
 //
 //	t := rt.NewTimer(f)   // f runs on its own goroutine
@@ -60,6 +74,8 @@ type Source struct {
 //	func Watch(handle int32, s *Source) int32    // register with the host's poll; 0 or an errno
 //	func Unwatch(handle int32)                   // before CallClose
 //	func SetPD(s *Source, pd PD)
+//	func Attend(m *Mailbox)
+//	func Ignore(m *Mailbox)                      // before Unwatch of its Source
 //	func AddWaiter(n int)                        // n=+1 before, -1 after a goroutine waits for something outside this
 //	                                             // pVM (host event, signal): it is then no deadlock
 //	func HostCall(nr, a1, a2, a3, a4, a5, a6 uintptr) (r uintptr, errno uint32)

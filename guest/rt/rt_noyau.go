@@ -46,6 +46,8 @@ func unwatch(handle int32)
 func setPD(s *Source, pd uintptr)
 func next() (*Source, uint32)
 func rand64() uint64
+func Attend(m *Mailbox)
+func Ignore(m *Mailbox)
 func snapshot(handle uintptr) (bool, uintptr)
 func fork(h *[abi.ForkHandles]int32) uintptr
 

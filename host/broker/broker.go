@@ -125,6 +125,7 @@ func (b *Broker) Serve() {
 	for _, x := range b.execs {
 		x.Close()
 	}
+	b.events.closeLinks()
 	b.table.closeAll()
 	if b.c.Release != nil {
 		b.c.Release()
@@ -214,7 +215,7 @@ func (b *Broker) handlePacket(p []byte, whole bool, fds []int) {
 
 // silent says whether a message makes sense without an answer.
 func silent(op uint16) bool {
-	return op == abi.OpDrop || op == abi.OpKilled || op == abi.OpSendTo || op == abi.OpForked || op == abi.OpSnapshotted || op == abi.OpExecDrop
+	return op == abi.OpDrop || op == abi.OpKilled || op == abi.OpSendTo || op == abi.OpForked || op == abi.OpSnapshotted || op == abi.OpExecDrop || op == abi.OpSignalUnlink
 }
 
 func (b *Broker) run(r *request, op *op) {

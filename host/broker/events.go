@@ -21,6 +21,8 @@ type events struct {
 	snapshot   bool
 	giveBack   bool
 	orphan     bool // its parent has ended
+	links      []linkEvent
+	closed     bool // nobody will be told
 	sending    bool
 }
 
@@ -76,8 +78,19 @@ func (b *Broker) flush() error {
 	go func() {
 		defer b.wall()
 		for {
-			m, more := b.events.next()
-			if !more || b.send(&m, nil) != nil {
+			m, end, more := b.events.next()
+			if !more {
+				return
+			}
+			var fds []int
+			if end != nil {
+				fds = end.FDs[:]
+			}
+			err := b.send(&m, nil, fds...)
+			if end != nil {
+				end.Close()
+			}
+			if err != nil {
 				return
 			}
 		}
@@ -85,34 +98,47 @@ func (b *Broker) flush() error {
 	return nil
 }
 
-func (e *events) next() (abi.Msg, bool) {
+// next is an event, and the end of a link that belongs to it, if one does.
+func (e *events) next() (m abi.Msg, end *LinkEnd, more bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.signals != 0 {
 		n := bits.TrailingZeros64(e.signals)
 		e.signals &^= 1 << n
-		return abi.Msg{Op: abi.EvSignal, A: uint64(n + 1)}, true
+		return abi.Msg{Op: abi.EvSignal, A: uint64(n + 1)}, nil, true
 	}
 	if e.resized {
 		e.resized = false
-		return abi.Msg{Op: abi.EvWinsize, A: uint64(e.rows), B: uint64(e.cols)}, true
+		return abi.Msg{Op: abi.EvWinsize, A: uint64(e.rows), B: uint64(e.cols)}, nil, true
 	}
 	if e.forks > 0 {
 		e.forks--
-		return abi.Msg{Op: abi.EvFork}, true
+		return abi.Msg{Op: abi.EvFork}, nil, true
 	}
 	if e.giveBack {
 		e.giveBack = false
-		return abi.Msg{Op: abi.EvGiveBack}, true
+		return abi.Msg{Op: abi.EvGiveBack}, nil, true
 	}
 	if e.orphan {
 		e.orphan = false
-		return abi.Msg{Op: abi.EvOrphan}, true
+		return abi.Msg{Op: abi.EvOrphan}, nil, true
 	}
 	if e.snapshot {
 		e.snapshot = false
-		return abi.Msg{Op: abi.EvSnapshot}, true
+		return abi.Msg{Op: abi.EvSnapshot}, nil, true
+	}
+	if len(e.links) > 0 {
+		l := e.links[0]
+		e.links = e.links[1:]
+		if l.gone {
+			m = abi.Msg{Op: abi.EvUnlink, A: uint64(l.end.PID), C: l.end.ID}
+			if l.revoked {
+				m.B = 1
+			}
+			return m, nil, true
+		}
+		return abi.Msg{Op: abi.EvLink, A: uint64(l.end.PID), B: uint64(l.end.Box), C: l.end.ID}, &l.end, true
 	}
 	e.sending = false
-	return abi.Msg{}, false
+	return abi.Msg{}, nil, false
 }

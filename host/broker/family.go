@@ -125,6 +125,9 @@ func (b *Broker) born(pid uint32, forked bool, narrow uint32) {
 		return
 	}
 	birth.Child.Narrow(b.Narrowed() | narrow)
+	if f, ok := b.c.Family.(Linker); ok && birth.Child.Narrowed()&abi.NarrowSignal != 0 {
+		f.UnlinkAll() // it has the memory of its parent's
+	}
 	birth.Child.table.inherit(&b.table)
 	birth.Born(forked)
 }
@@ -203,18 +206,26 @@ func doShare(r *request) (reply, error) {
 	if r.msg.A == 0 || r.msg.A > maxShare {
 		return reply{}, unix.EINVAL
 	}
-	fd, err := unix.MemfdCreate("noyau-share", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	fd, err := sealed("noyau-share", int64(r.msg.A))
 	if err != nil {
 		return reply{}, err
 	}
-	if err = unix.Ftruncate(fd, int64(r.msg.A)); err == nil {
+	return give(fd), nil
+}
+
+// sealed makes a memory file whose size stays.
+func sealed(name string, size int64) (fd int, err error) {
+	if fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING); err != nil {
+		return -1, err
+	}
+	if err = unix.Ftruncate(fd, size); err == nil {
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW)
 	}
 	if err != nil {
 		unix.Close(fd)
-		return reply{}, err
+		return -1, err
 	}
-	return give(fd), nil
+	return fd, nil
 }
 
 // give is a reply with descriptors that are only the guest's.

@@ -104,7 +104,8 @@ func (g *guest) close() {
 type answer struct {
 	abi.Msg
 	payload []byte
-	fd      int // -1: none
+	fd      int   // the first, -1: none
+	fds     []int // all
 }
 
 func (a answer) err() error {
@@ -161,7 +162,7 @@ func (g *guest) recv() answer {
 		g.t.Fatalf("the broker sent %d bytes that are no message", n)
 	}
 	if len(fds) > 0 {
-		a.fd = fds[0]
+		a.fd, a.fds = fds[0], fds
 		if _, ok := g.t.(*testing.B); !ok && !g.closes {
 			g.t.Cleanup(func() { unix.Close(a.fd) })
 		}

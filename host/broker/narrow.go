@@ -102,6 +102,9 @@ func doNarrow(r *request) (reply, error) {
 	rights := uint32(r.msg.A)
 	if pid == 0 {
 		r.b.Narrow(rights)
+		if f, ok := r.b.c.Family.(Linker); ok && rights&abi.NarrowSignal != 0 {
+			f.UnlinkAll()
+		}
 		return reply{}, nil
 	}
 	f, ok := r.b.c.Family.(Narrower)

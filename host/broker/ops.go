@@ -73,6 +73,9 @@ func init() {
 		abi.OpNameListen: {do: doNameListen},
 		abi.OpNameDial:   {do: doNameDial},
 		abi.OpNarrow:     {do: doNarrow, waits: true},
+
+		abi.OpSignalLink:   {do: doSignalLink},
+		abi.OpSignalUnlink: {do: doSignalUnlink},
 	}
 }
 

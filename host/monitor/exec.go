@@ -319,6 +319,9 @@ func (m *member) Narrow(ctx context.Context, pid uint32, rights uint32) error {
 			d.broker.Narrow(rights)
 		}
 	}
+	if rights&abi.NarrowSignal != 0 {
+		f.unlink(true, func(signalLink) bool { return true })
+	}
 	return nil
 }
 

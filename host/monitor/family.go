@@ -33,13 +33,15 @@ type family struct {
 	asked chan int   // ids of forks that somebody outside asked for
 	asks  sync.Mutex // one at a time
 
-	mu      sync.Mutex
-	living  map[uint32]*member
-	lastPID uint32
-	parent  Process // the first's: it adopts and kills what it has forked, even after its end
-	killed  bool
-	users   int           // brokers that share roots and ports
-	moved   chan struct{} // closed, and made anew, when a child that was prepared ahead is no more, or not ahead
+	mu       sync.Mutex
+	living   map[uint32]*member
+	links    []signalLink
+	lastLink uint64
+	lastPID  uint32
+	parent   Process // the first's: it adopts and kills what it has forked, even after its end
+	killed   bool
+	users    int           // brokers that share roots and ports
+	moved    chan struct{} // closed, and made anew, when a child that was prepared ahead is no more, or not ahead
 }
 
 func newFamily(c *Config, be Backend, shape broker.Config, l *launch, execs map[string]*executable) *family {

@@ -171,6 +171,7 @@ func (m *member) leave() {
 	f := m.f
 	f.mu.Lock()
 	delete(f.living, m.pid)
+	f.unlink(false, func(l signalLink) bool { return l.has(m) })
 	m.children = nil
 	var orphans []*member
 	for _, c := range f.living {

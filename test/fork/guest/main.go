@@ -28,6 +28,7 @@ func main() {
 		"goroutines": goroutines, "connection": connection, "signals": signals, "file": file,
 		"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
 		"ahead": ahead, "crowd": crowd, "leak": leak, "together": together, "storm": storm,
+		"links": links, "links-narrow": linksNarrow, "signal-trip": signalTrip,
 	})
 }
 

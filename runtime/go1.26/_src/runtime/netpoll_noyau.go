@@ -177,8 +177,18 @@ func netpoll(delay int64) (gList, int32) {
 	} else {
 		waitms = 1e9
 	}
+	var toRun gList
+	slept := delay != 0 && noyauMailboxes.n != 0
+	if slept {
+		if delta, found := noyauMailSleep(delay, &toRun); found {
+			return toRun, delta
+		}
+	}
 	var events [128]linux.EpollEvent
 	r := int(noyauHostcall(abi.CallPoll, abi.HandlePoll, uintptr(noescape(unsafe.Pointer(&events))), uintptr(len(events)), uintptr(waitms), 0, 8))
+	if slept {
+		noyauMailAwake()
+	}
 	if r == 0 && waitms != 0 {
 		// Time has passed: the forced collection may be due.
 		noyau.chores.Store(1)
@@ -188,9 +198,8 @@ func netpoll(delay int64) (gList, int32) {
 			println("runtime: host poll failed with", -r)
 			throw("runtime: netpoll failed")
 		}
-		return gList{}, 0
+		r = 0
 	}
-	var toRun gList
 	delta := int32(0)
 	for i := 0; i < r; i++ {
 		ev := &events[i]
@@ -202,24 +211,37 @@ func netpoll(delay int64) (gList, int32) {
 		if s == nil {
 			continue
 		}
+		if slept {
+			noyauMailRung(s)
+		}
 		s.seen |= ev.Events
-		if pd := s.pd; pd != nil {
-			if mode := noyauMode(ev.Events); mode != 0 {
-				pd.setEventErr(ev.Events == linux.EPOLLERR, pd.fdseq.Load())
-				delta += netpollready(&toRun, pd, mode)
-			}
-		}
-		if s.slow {
-			if s.events == 0 {
-				s.next = noyauPoll.pending
-				noyauPoll.pending = int32(h)
-			}
-			s.events |= ev.Events
-			if gp := noyauPoll.parked.ptr(); gp != nil {
-				noyauPoll.parked = 0
-				toRun.push(gp)
-			}
-		}
+		delta += noyauEvent(&toRun, s, ev.Events)
+	}
+	if noyauMailboxes.n != 0 {
+		d, _ := noyauLook(&toRun)
+		delta += d
 	}
 	return toRun, delta
+}
+
+// noyauEvent hands events to whom s has: the goroutines of its pollDesc, the dispatcher.
+func noyauEvent(toRun *gList, s *noyauSource, events uint32) (delta int32) {
+	if pd := s.pd; pd != nil {
+		if mode := noyauMode(events); mode != 0 {
+			pd.setEventErr(events == linux.EPOLLERR, pd.fdseq.Load())
+			delta = netpollready(toRun, pd, mode)
+		}
+	}
+	if s.slow {
+		if s.events == 0 {
+			s.next = noyauPoll.pending
+			noyauPoll.pending = s.handle
+		}
+		s.events |= events
+		if gp := noyauPoll.parked.ptr(); gp != nil {
+			noyauPoll.parked = 0
+			toRun.push(gp)
+		}
+	}
+	return delta
 }

@@ -95,6 +95,13 @@ func noyauTick(gp *g, mp *m, c *sigctxt) {
 // noyauPass runs at each pass of the scheduler and does the rest of sysmon's work.
 func noyauPass() {
 	noteReady()
+	if noyauMailboxes.n != 0 {
+		var list gList
+		if delta, found := noyauLook(&list); found {
+			injectglist(&list)
+			netpollAdjustWaiters(delta)
+		}
+	}
 	if noyau.chores.Load() == 0 {
 		return
 	}

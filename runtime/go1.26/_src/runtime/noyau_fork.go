@@ -67,8 +67,11 @@ func noyauReceived(b, p, n uintptr) {
 		noyauOpened(handle(i))
 	}
 	op := *(*uint16)(unsafe.Pointer(b + 4))
-	if n > 0 && *(*uint32)(unsafe.Pointer(b)) != 0 && // an answer
-		(op == abi.OpConnect || op == abi.OpExecFile || op == abi.OpNameDial || op == abi.OpUDP && *(*uint64)(unsafe.Pointer(b + 16)) == 0) {
+	answer := *(*uint32)(unsafe.Pointer(b)) != 0
+	if n > 0 && !answer && op == abi.EvLink {
+		noyauNote(handle(0))
+	}
+	if n > 0 && answer && (op == abi.OpSignalLink || op == abi.OpConnect || op == abi.OpExecFile || op == abi.OpNameDial || op == abi.OpUDP && *(*uint64)(unsafe.Pointer(b + 16)) == 0) {
 		noyauNote(handle(0))
 	}
 }
@@ -86,6 +89,9 @@ func noyau_fork(h *[abi.ForkHandles]int32) (r uintptr) {
 		}
 		if int(r) >= 0 {
 			noyauForked = true
+		}
+		if r == 0 {
+			noyauMailForget()
 		}
 	})
 	return r

@@ -259,6 +259,7 @@ func noyauRestored(info, gettimeofday, clockGettime uintptr) {
 		!noyau.boot.Take(b[:]) {
 		exit(125)
 	}
+	noyauMailForget()
 	for _, sig := range [...]uint32{_SIGSEGV, _SIGBUS, _SIGFPE, _SIGILL, _SIGTRAP, _SIGPROF} {
 		setsig(sig, abi.FuncPCABIInternal(sighandler))
 	}
