@@ -74,12 +74,15 @@ const (
 
 	// HeapArena is what the Go heap grows by.
 	HeapArena = 4 << 20
+
+	// RegionLow is how much of the region lies before the heap: most of the metadata.
+	RegionLow = 12 << 20
 )
 
 // RegionSize is how much of the region an image asks for at its start if its heap may take
 // memory bytes (BootHeader.Memory; 0: no limit), and how much of that is for the heap, in
 // bytes. The rest is metadata: the page allocator's summaries and the arena index are
-// reserved for the whole address space (some 8 MB, hardly touched), other things
+// reserved for the whole address space (some 7 MB, hardly touched), other things
 // grow with the heap.
 func RegionSize(memory uint64) (size, heap uint64) {
 	if memory == 0 {

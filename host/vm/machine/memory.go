@@ -109,7 +109,7 @@ func (m *Memory) initSystem(vm *kvm.VM) (err error) {
 			return err
 		}
 	}
-	return vm.SetMemory(slotHome, gpaSystem, m.all[:gpaRegion+slotSize])
+	return vm.SetMemory(slotHome, gpaSystem, m.all[:gpaRegion+homeSlots*slotSize])
 }
 
 // A Segment is one PT_LOAD of an image, checked by the caller for its own

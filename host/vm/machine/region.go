@@ -12,15 +12,25 @@ const (
 	// slotSize is how much of the region one memory slot covers. KVM keeps
 	// metadata in proportion, so slots are made where memory is used.
 	slotSize = 16 << 20
+	// homeSlots of them are in the slot of the system area and the image: the room for
+	// metadata (abi.RegionLow) and the heap of a small program.
+	homeSlots = 2
 	// stride is how much becomes accessible at once: an exit each time.
 	stride = 16 << 20
-	// What a Go runtime touches before main, at either end of what it asked for.
-	// There it leaves the last part alone.
-	firstLow            = 448 << 10
-	firstHigh, skipHigh = 96 << 10, 192 << 10
+	// firstHeap is what a program touches of the heap before main, and a little more.
+	firstHeap = 448 << 10
 	// Of each segment of an image, how much is populated at the start.
 	firstText, firstData = 4 << 20, 512 << 10
 )
+
+// firstMeta are the pages of metadata that the Go runtime touches before main, offsets into
+// the region: the entries for its first heap arena in tables that are otherwise empty. It is
+// a hint: of others the first touch costs more. Some it reads before it writes, which
+// would be three faults.
+var firstMeta = [...]struct{ at, n uint64 }{
+	{0, 0x10000}, {0x40000, 0x2000}, {0x48000, page}, {0x7a000, page}, {0x20a000, page}, {0x40a000, page}, {0x48a000, page},
+	{0x60a000, page}, {0x68a000, 0x2000}, {0x69b000, page}, {0x6ab000, page}, {0x80b000, page},
+}
 
 // region is the memory at RegionBase. The guest asks for all of it at once and
 // touches little, so page table entries and memory slots are made at the first
@@ -50,7 +60,9 @@ func (m *Memory) InitRegion(limit uint64) error {
 	m.region = region{
 		mem: m.all[gpaRegion:][:limit:limit], slots: make([]uint32, (limit+slotSize-1)/slotSize), next: slotRegion,
 	}
-	m.region.slots[0] = slotHome
+	for i := range min(homeSlots, len(m.region.slots)) {
+		m.region.slots[i] = slotHome
+	}
 	m.region.made = make([]uint32, 0, len(m.region.slots))
 	return nil
 }
@@ -65,14 +77,16 @@ func (m *Memory) OpenRegion(n uint64) error {
 	return nil
 }
 
-// warm gives the pages that a runtime touches first in the n bytes at offset o
-// their memory.
+// warm gives the pages that a runtime touches first their memory, if they are among the
+// n bytes at offset o.
 func (m *Memory) warm(o, n uint64) {
-	b := m.region.mem[o:][:n]
-	populate(b[:min(n, firstLow)], true)
-	if n > firstLow+firstHigh+skipHigh {
-		populate(b[n-skipHigh-firstHigh:n-skipHigh], true)
+	if o != 0 || n < abi.RegionLow+firstHeap {
+		return
 	}
+	for _, p := range firstMeta {
+		populate(m.region.mem[p.at:][:p.n], true)
+	}
+	populate(m.region.mem[abi.RegionLow:][:firstHeap], true)
 }
 
 // MapRegion answers CallMap for n bytes at a, both multiples of the page size:

@@ -1,9 +1,10 @@
 package runtime
 
 // Memory: one region at a fixed address, mapped once at start, with no access
-// checks of its own. Heap arenas grow from its beginning upwards, and everything
-// else (metadata, the library OS's pages) from its end downwards. What is
-// not touched costs nothing; what is released goes back to the host.
+// checks of its own. It begins with room for metadata, behind which heap arenas
+// grow upwards. What finds no room there (metadata of large heaps, the library OS's
+// pages) grows from the region's end downwards. What is not touched costs nothing;
+// what is released goes back to the host.
 
 import (
 	"internal/noyau/abi"
@@ -17,17 +18,27 @@ const (
 	noyauRegionBase = 0xc000000000
 	noyauRegionMax  = 1 << 38
 
+	// noyauLowMeta is the room for metadata before the heap. The page allocator's
+	// summaries and the arena index take some 7 MB of addresses. Close to the heap they
+	// need no page tables and, in a virtual machine, no memory slot of their own.
+	noyauLowMeta  = abi.RegionLow
+	noyauHeapBase = noyauRegionBase + noyauLowMeta
+
 	noyauMapRW = _PROT_READ | _PROT_WRITE
 	// MAP_PRIVATE|MAP_ANON|MAP_FIXED|MAP_NORESERVE
 	noyauMapFlags = _MAP_PRIVATE | _MAP_ANON | _MAP_FIXED | 0x4000
 )
+
+// noyauLowWaste is how much of the room before the heap may be skipped for an alignment.
+const noyauLowWaste = 64 << 10
 
 // noyauMem is the state of the region. Only the one thread uses it.
 var noyauMem struct {
 	heap  uintptr // the next heap arena
 	size  uintptr
 	limit uintptr                    // end of what heap arenas may use (run -m)
-	meta  uintptr                    // metadata has been given out down to here
+	low   uintptr                    // metadata before the heap has been given out up to here
+	meta  uintptr                    // metadata at the end has been given out down to here
 	free  [64]struct{ p, n uintptr } // what sysFree gave back, to be used again
 	nfree int
 }
@@ -42,9 +53,10 @@ func noyauMemInit(memory uint64) {
 			noyauFatal("runtime: the host gave no memory region\n")
 		}
 	}
-	noyauMem.heap = noyauRegionBase
+	noyauMem.low = noyauRegionBase
+	noyauMem.heap = noyauHeapBase
 	noyauMem.size = uintptr(size)
-	noyauMem.limit = noyauRegionBase + uintptr(limit)
+	noyauMem.limit = noyauHeapBase + uintptr(limit)
 	noyauMem.meta = noyauRegionBase + uintptr(size)
 }
 
@@ -66,6 +78,10 @@ func noyauMetaAlloc(n, align uintptr) uintptr {
 			}
 			return p
 		}
+	}
+	if p := (m.low + align - 1) &^ (align - 1); n <= noyauLowMeta && p+n <= noyauHeapBase && p-m.low <= noyauLowWaste {
+		m.low = p + n
+		return p
 	}
 	if n > m.meta {
 		return 0
@@ -117,6 +133,8 @@ func sysFreeOS(v unsafe.Pointer, n uintptr) {
 	switch {
 	case p == m.meta:
 		m.meta += n
+	case p+n == m.low:
+		m.low = p
 	case m.nfree < len(m.free):
 		m.free[m.nfree].p, m.free[m.nfree].n = p, n
 		m.nfree++

@@ -144,7 +144,10 @@ func noyauDump(handle, gap uintptr) uintptr {
 		e = _EFBIG
 	}
 	if e == 0 {
-		e = noyauDumpRange(handle, noyauRegionBase, m.heap, gap, &off)
+		e = noyauDumpRange(handle, noyauRegionBase, m.low, gap, &off)
+	}
+	if e == 0 {
+		e = noyauDumpRange(handle, noyauHeapBase, m.heap, gap, &off)
 	}
 	if e == 0 {
 		e = noyauDumpRange(handle, m.meta, noyauRegionBase+m.size, gap, &off)
