@@ -12,8 +12,8 @@ import (
 )
 
 // both runs a scenario on Linux and on the library OS and compares every
-// result, errno and readiness bit. Other programs of the machine bind ports
-// too, so what differs is tried again: a real difference is there each time.
+// result, errno and readiness bit. Where other programs of the machine bind ports
+// too (see alone), what differs is tried again: a real difference is there each time.
 func both(t *testing.T, scenario func(*env)) {
 	t.Helper()
 	var diff string

@@ -23,12 +23,15 @@ var published = map[uint16]netip.AddrPort{}
 // TestMain starts a real broker at the other end of the control channel: what
 // these tests send to the outside goes through the monitor's own code. Only
 // tests cross the line between guest and host.
-func TestMain(m *testing.M) {
+func TestMain(m *testing.M) { os.Exit(alone(m)) }
+
+// run is what is done in the network namespace.
+func run(m *testing.M) int {
 	if err := startBroker(); err != nil {
 		fmt.Fprintln(os.Stderr, "cannot start a broker:", err)
-		os.Exit(1)
+		return 1
 	}
-	os.Exit(m.Run())
+	return m.Run()
 }
 
 func startBroker() error {
