@@ -104,14 +104,8 @@ func fresh(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	defer kvm.Close()
 	n := len(s.Handles)
 	files := append([]*os.File(nil), s.Handles...)
-	// What the runner has for itself must not be where the snapshot has handles: the Go
-	// runtime opens an epoll instance before any of our code runs, at the first free number.
-	for n < min(s.Above, maxAbove) {
-		files = append(files, s.Image)
-		n++
-	}
 	files = append(files, best(s.Image), kvm)
-	o := runner.Order{Image: n, KVM: n + 1, Stats: s.Options["stats"] != "", CPUID: cpuid()}
+	o := runner.Order{Image: n, KVM: n + 1, Stats: s.Options["stats"] != "", CPUID: cpuid(), Spare: s.Above}
 	if page != nil {
 		o.Timing = n + 2
 		files = append(files, page.file)
@@ -119,10 +113,6 @@ func fresh(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	return launch(&process.Spec{Args: s.Args, Env: runner.Env(o, s.Env), Files: files, Memory: s.Memory, CPU: s.CPU, Pids: tasks(s.Pids)},
 		process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork})
 }
-
-// maxAbove bounds the numbers that are kept free; a snapshot with higher ones is refused if
-// the runner has something there.
-const maxAbove = 16384
 
 // tasks is how many processes and threads of the host n pVMs of a family are: KVM has one
 // for each machine, and the first runner's Go runtime has some.

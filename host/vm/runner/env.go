@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"noyau.dev/host/vm/kvm"
+	"noyau.dev/host/vm/runner/spare"
 )
 
 // How the monitor tells the runner what to do: one environment entry names the
@@ -29,6 +30,7 @@ type Order struct {
 	Timing     int // a memory file of TimingSize bytes; 0: none
 	Stats      bool
 	CPUID      []kvm.CPUIDEntry // machine.HostCPUID; nil: the runner asks
+	Spare      int              // a snapshot has handles below this number
 }
 
 // The Go runtime would keep a descriptor of its own, to follow the limits of its
@@ -38,6 +40,9 @@ const goDebug = "GODEBUG=containermaxprocs=0,updatemaxprocs=0,asyncpreemptoff=1"
 // Env returns the environment of a runner process; env is the guest's.
 func Env(o Order, env []string) []string {
 	out := append(base(o.CPUID), fmt.Sprintf("%s%d,%d,%d,%t", envRun, o.Image, o.KVM, o.Timing, o.Stats))
+	if o.Spare > o.Image {
+		out = append(out, fmt.Sprintf("%s=%d", spare.Env, o.Spare))
+	}
 	for _, e := range env {
 		out = append(out, envMark+e)
 	}

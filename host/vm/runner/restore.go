@@ -9,6 +9,7 @@ import (
 
 	"noyau.dev/abi"
 	"noyau.dev/host/vm/machine"
+	"noyau.dev/host/vm/runner/spare"
 )
 
 // restore makes the guest what the snapshot says, instead of starting its image: the
@@ -23,10 +24,7 @@ func (r *Runner) restore(cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	for fd := dead + 1; fd < cfg.Handles; fd++ { // kept numbers free
-		unix.Close(fd)
-		r.handles.remove(uint64(fd))
-	}
+	spare.Give()
 	if err := r.bury(h, file, dead, max(cfg.Handles, int(h.Handles))); err != nil {
 		return err
 	}
