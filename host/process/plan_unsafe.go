@@ -60,7 +60,7 @@ func newPlan(s *Spec, j *jail, src *sources) *plan {
 	p := &plan{clone3: j.clone3, pidfd: -1}
 	p.steps, p.names, p.keep = make([]step, 0, 64), make([]string, 0, 64), make([]any, 0, 32)
 	// The first image of a family would take the others with it.
-	p.pidNS = j.pidNS && (j.root || j.has("user")) && !s.Allow.Fork
+	p.pidNS = j.pidNS && (j.root || j.has("user")) && !s.Allow.Fork && !s.Zygote
 	p.double = p.pidNS && !j.root
 	if p.double {
 		// As the table of descriptors is shared, the pidfd made below is ours.
@@ -160,7 +160,7 @@ func (p *plan) child(s *Spec, j *jail, src *sources) {
 	p.add("no new privileges", 0, unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
 	p.hugePages(!s.Filter.image)
 	p.lazyTimers(!s.Filter.image)
-	p.dropCapabilities()
+	p.dropCapabilities(s.Zygote && j.zygoteMakesPIDs())
 	p.tick(s.Tick)
 	mask := new(uint64)
 	p.add("rt_sigprocmask", 0, unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, hold(&p.program, mask), 0, 8)
@@ -209,11 +209,19 @@ func (p *plan) lazyTimers(on bool) {
 }
 
 // dropCapabilities gives up what entering the namespaces has given, or what root
-// has. As there are no new privileges, exec gives none back, even to user 0.
-func (p *plan) dropCapabilities() {
+// has. As there are no new privileges, exec gives none back, even to user 0. A zygote
+// keeps what makes pid namespaces, in the jail's user namespace: see Spec.Zygote.
+func (p *plan) dropCapabilities(zygote bool) {
 	head := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	none := &[2]unix.CapUserData{}
-	p.add("capset", 0, unix.SYS_CAPSET, hold(&p.program, head), hold(&p.program, none))
+	keep := &[2]unix.CapUserData{}
+	if zygote {
+		const admin = 1 << unix.CAP_SYS_ADMIN
+		keep[0] = unix.CapUserData{Effective: admin, Permitted: admin, Inheritable: admin}
+	}
+	p.add("capset", 0, unix.SYS_CAPSET, hold(&p.program, head), hold(&p.program, keep))
+	if zygote {
+		p.add("keep a capability", 0, unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_SYS_ADMIN, 0, 0)
+	}
 }
 
 // tick arms the preemption timer. It survives exec, and so does ignoring its

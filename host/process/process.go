@@ -21,6 +21,7 @@ type Process struct {
 	runner bool    // it is no image
 	births births
 	report Report
+	zygote *zygote // nil: it is none
 
 	mu    sync.Mutex
 	pidfd int // -1 when the process was waited for
@@ -43,6 +44,9 @@ func Start(s Spec) (*Process, error) {
 	j, err := theJail()
 	if err != nil {
 		return nil, err
+	}
+	if s.Zygote && !j.zygoteFits() {
+		return nil, ErrNoZygote
 	}
 	g, err := newGroup(&s)
 	if err != nil {
@@ -162,6 +166,9 @@ func newProcess(s *Spec, j *jail, g *group, p *plan) *Process {
 	pr := &Process{pid: int(p.fail.pid), pidfd: int(p.pidfd), group: g, runner: !s.Filter.image, report: j.reportOf(s, g, p)}
 	if s.Allow.Fork {
 		pr.family = &family{pgid: pr.pid, members: 1, leash: -1}
+	}
+	if s.Zygote {
+		pr.zygote = &zygote{j, p}
 	}
 	return pr
 }

@@ -29,6 +29,9 @@ type Spec struct {
 	// killed when nobody has the writing end any more. The caller closes its own when
 	// Start has returned; Process has another until the family has ended.
 	Leash *os.File
+	// Zygote makes it a process that others of its kind are made of: see Process.Born. It
+	// has no limits of a control group.
+	Zygote bool
 	// Filter replaces the list of system calls; nil: ImageRules(Allow).
 	Filter *Filter
 	// Cgroup is the name of the control group made for Memory, CPU and Pids;

@@ -132,60 +132,90 @@ func refill() {
 
 func newShell(image *os.File) (*shell, error) {
 	spec := &process.Spec{Args: []string{"shell"}, Env: runner.ShellEnv(cpuid())}
-	if image == nil {
-		return startShell(spec, process.Allow{})
+	s, err := startShell(runner.ZygoteShell, spec)
+	if err == nil && image != nil {
+		err = s.load(ready(image))
 	}
-	return startShell(spec, process.Allow{}, ready(image))
+	return s, err
 }
 
-// startShell starts a runner that waits, and gives it the files that come before its order.
-func startShell(spec *process.Spec, allow process.Allow, files ...*os.File) (*shell, error) {
-	kvm, err := openKVM()
+// startShell returns a runner that waits, from the zygote if it can make this one.
+func startShell(how func(pids bool) []byte, spec *process.Spec) (*shell, error) {
+	s, err := borne(how, spec)
+	if s == nil && err == nil {
+		s, err = launchShell(spec)
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer kvm.Close()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("vm: a shell's mailbox: %w", err)
-	}
-	// One that hangs must not hang us.
-	unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
-	ours, its := os.NewFile(uintptr(pair[0]), "mailbox"), os.NewFile(uintptr(pair[1]), "mailbox")
-	defer its.Close()
-	spec.Files = []*os.File{its, kvm, its}
-	p, err := launch(spec, allow)
-	if err != nil {
-		ours.Close()
-		return nil, err
-	}
-	s := &shell{p, ours}
-	if err = s.ready(); err == nil && files != nil {
-		fds := make([]int, len(files))
-		for i, f := range files {
-			fds[i] = fdOf(f)
-		}
-		if err = unix.Sendmsg(pair[0], runner.ShellImage(), unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err == nil {
-			err = s.ready()
-		}
-		runtime.KeepAlive(files)
-	}
-	if err != nil {
+	if err := s.ready(); err != nil {
 		s.drop()
 		return nil, err
 	}
 	return s, nil
 }
 
+// load lets a shell load an image.
+func (s *shell) load(image *os.File) error {
+	err := unix.Sendmsg(fdOf(s.mail), runner.ShellImage(), unix.UnixRights(fdOf(image)), nil, unix.MSG_NOSIGNAL)
+	if err == nil {
+		err = s.ready()
+	}
+	runtime.KeepAlive(image)
+	if err != nil {
+		s.drop()
+	}
+	return err
+}
+
+// launchShell launches a runner that waits.
+func launchShell(spec *process.Spec) (*shell, error) {
+	kvm, err := openKVM()
+	if err != nil {
+		return nil, err
+	}
+	defer kvm.Close()
+	ours, its, err := mailbox()
+	if err != nil {
+		return nil, err
+	}
+	defer its.Close()
+	spec.Files = []*os.File{its, kvm, its}
+	p, err := launch(spec)
+	if err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return &shell{p, ours}, nil
+}
+
+// mailbox makes the two ends of a mailbox.
+func mailbox() (ours, its *os.File, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("vm: a shell's mailbox: %w", err)
+	}
+	// One that hangs must not hang us.
+	unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
+	return os.NewFile(uintptr(pair[0]), "mailbox"), os.NewFile(uintptr(pair[1]), "mailbox"), nil
+}
+
+// hear waits for a message of the shell, and returns an empty one when it has ended.
+func (s *shell) hear() ([]byte, error) {
+	b := make([]byte, 512)
+	for {
+		n, _, err := unix.Recvfrom(fdOf(s.mail), b, 0)
+		if err != unix.EINTR {
+			return b[:max(n, 0)], err
+		}
+	}
+}
+
 // ready waits for the shell's word that it is; one that cannot go on says why.
 func (s *shell) ready() error {
-	var b [512]byte
-	n, _, err := unix.Recvfrom(fdOf(s.mail), b[:], 0)
-	for err == unix.EINTR {
-		n, _, err = unix.Recvfrom(fdOf(s.mail), b[:], 0)
-	}
-	if err != nil || n == 0 || string(b[:n]) != runner.ShellReady {
-		return fmt.Errorf("vm: a shell did not start: %s (%v)", strings.TrimSpace(string(b[:max(n, 0)])), err)
+	b, err := s.hear()
+	if err != nil || string(b) != runner.ShellReady {
+		return fmt.Errorf("vm: a shell did not start: %s (%v)", strings.TrimSpace(string(b)), err)
 	}
 	return nil
 }
@@ -200,7 +230,7 @@ func (s *shell) drop() {
 // fromShell runs an image in a shell. It returns nil without an error if there is
 // none that fits.
 func fromShell(s *monitor.Spec, page *timingPage) (*process.Process, error) {
-	if s.Memory != 0 || s.CPU != 0 || s.Pids != 0 || s.NetOut || s.Fork {
+	if s.Memory != 0 || s.CPU != 0 || s.Pids != 0 || s.NetOut || s.Fork || Ready() == 0 {
 		return nil, nil
 	}
 	o, err := newOrder(s, page, s.Args, s.Env)

@@ -11,9 +11,19 @@ import (
 // what it needs later (runner.Calls) and what its own start needs. Before the
 // guest's first instruction the runner narrows itself down to runner.Calls.
 func Rules(netOut, fork bool) []process.Rule {
+	return rulesOf(append(runner.Calls(netOut, fork), runner.StartCalls()...))
+}
+
+// ZygoteRules is every system call that a zygote and those that it makes can make until
+// these have narrowed themselves down to runner.Calls.
+func ZygoteRules() []process.Rule {
+	return rulesOf(append(append(runner.Calls(true, true), runner.StartCalls()...), runner.ZygoteCalls()...))
+}
+
+func rulesOf(calls []runner.Call) []process.Rule {
 	var rules []process.Rule
 	at := map[uint32]int{}
-	for _, c := range append(runner.Calls(netOut, fork), runner.StartCalls()...) {
+	for _, c := range calls {
 		r := process.Rule{Nr: c.Nr, Name: c.Name, Why: c.Why}
 		for _, v := range c.Values {
 			all := []process.Cond{process.Masked(c.Arg, uint64(c.Mask), uint64(v))}

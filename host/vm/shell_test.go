@@ -184,8 +184,11 @@ func TestLoadedShells(t *testing.T) {
 // output, which stands for main, and to the end.
 func BenchmarkStart(b *testing.B) {
 	img := image(b, "hello")
-	for _, how := range []string{"process", "vm", "shell", "loaded"} {
+	for _, how := range []string{"process", "vm", "zygote", "shell", "loaded"} {
 		b.Run(how, func(b *testing.B) {
+			if err := vm.Zygote(how == "zygote"); err != nil {
+				b.Fatal(err)
+			}
 			isolation := how
 			if how != "process" {
 				isolation = "vm"

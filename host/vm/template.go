@@ -19,8 +19,9 @@ func (backend) Warm(s *monitor.Spec) (monitor.Warm, error) {
 	if _, err := s.Handles[abi.HandleBoot].ReadAt(head[:], 0); err != nil || !boot.Take(head[:]) || int(boot.Restore) >= len(s.Handles) {
 		return nil, fmt.Errorf("vm: a template without a snapshot (%v)", err)
 	}
-	sh, err := startShell(&process.Spec{Args: []string{"template"}, Env: runner.TemplateEnv(cpuid(), boot.Memory), Memory: s.Memory, CPU: s.CPU, Pids: tasks(s.Pids)},
-		process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork})
+	spec := &process.Spec{Args: []string{"template"}, Env: runner.TemplateEnv(cpuid(), boot.Memory), Memory: s.Memory, CPU: s.CPU, Pids: tasks(s.Pids),
+		Allow: process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork}}
+	sh, err := startShell(func(pids bool) []byte { return runner.ZygoteTemplate(pids, boot.Memory) }, spec)
 	if err != nil {
 		return nil, err
 	}

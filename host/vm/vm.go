@@ -86,6 +86,9 @@ func (backend) Start(s *monitor.Spec) (monitor.Process, error) {
 	}
 	p, err := fromShell(s, page)
 	if p == nil && err == nil {
+		p, err = fromZygote(s, page)
+	}
+	if p == nil && err == nil {
 		p, err = fresh(s, page)
 	}
 	if err != nil {
@@ -110,8 +113,8 @@ func fresh(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 		o.Timing = n + 2
 		files = append(files, page.file)
 	}
-	return launch(&process.Spec{Args: s.Args, Env: runner.Env(o, s.Env), Files: files, Memory: s.Memory, CPU: s.CPU, Pids: tasks(s.Pids)},
-		process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork})
+	return launch(&process.Spec{Args: s.Args, Env: runner.Env(o, s.Env), Files: files, Memory: s.Memory, CPU: s.CPU, Pids: tasks(s.Pids),
+		Allow: process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork}})
 }
 
 // tasks is how many processes and threads of the host n pVMs of a family are: KVM has one
@@ -124,16 +127,18 @@ func tasks(n int) int {
 }
 
 // launch starts a runner process.
-func launch(spec *process.Spec, allow process.Allow) (*process.Process, error) {
+func launch(spec *process.Spec) (*process.Process, error) {
 	exe, err := openRunner()
 	if err != nil {
 		return nil, err
 	}
 	defer exe.Close()
-	if spec.Filter, err = filter(allow); err != nil {
-		return nil, err
+	if spec.Filter == nil {
+		if spec.Filter, err = filter(spec.Allow); err != nil {
+			return nil, err
+		}
 	}
-	spec.Image, spec.Allow = exe, allow
+	spec.Image = exe
 	if spec.Memory != 0 {
 		spec.Memory += overhead
 	}

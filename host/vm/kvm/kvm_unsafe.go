@@ -340,3 +340,22 @@ func (v *VM) IO() (port uint16, size uint8, count uint32, out bool) {
 func (v *VM) Suberror() uint64 {
 	return *(*uint64)(unsafe.Pointer(&v.run.data))
 }
+
+// Pilot makes a VM and a vCPU that are never used, with the descriptors at and at+1.
+func Pilot(dev, at int) error {
+	vm, e := ioctl(dev, reqCreateVM, nil)
+	if e != 0 {
+		return fmt.Errorf("kvm: create VM: %w", e)
+	}
+	vcpu, e := ioctl(int(vm), reqCreateVCPU, nil)
+	if e != 0 {
+		return fmt.Errorf("kvm: create vCPU: %w", e)
+	}
+	for i, fd := range []int{int(vm), int(vcpu)} {
+		if err := unix.Dup3(fd, at+i, unix.O_CLOEXEC); err != nil {
+			return fmt.Errorf("kvm: move descriptor %d: %w", fd, err)
+		}
+		unix.Close(fd)
+	}
+	return nil
+}

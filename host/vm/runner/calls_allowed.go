@@ -103,6 +103,16 @@ func standbyCalls() []Call {
 	return []Call{only(unix.SYS_DUP3, "dup3", 2, unix.O_CLOEXEC, "a pVM of a template takes its handles")}
 }
 
+// ZygoteCalls is what a zygote needs besides all that those may do that it makes.
+func ZygoteCalls() []Call {
+	return []Call{
+		{unix.SYS_CLONE, "clone", 0, ^uint32(0), []uint32{abi.ForkFlags, abi.ForkFlags | unix.CLONE_NEWPID}, "make others, children of the monitor", []Check{{1, 0}}},
+		only(unix.SYS_SETPGID, "setpgid", 0, 0, "these have groups of their own", Check{1, 0}),
+		free(unix.SYS_CAPSET, "capset", "and give up what made their namespace"),
+		free(unix.SYS_CLOSE_RANGE, "close_range", "and the zygote's own machine"),
+	}
+}
+
 // StartCalls is what the runner needs besides, until it has narrowed itself
 // down. The guest does not run yet.
 func StartCalls() []Call {

@@ -22,6 +22,7 @@ const (
 	shellRun = "shell"
 	// templateRun, and the limit of the guest's memory in bytes.
 	templateRun = "template "
+	zygoteRun   = "zygote"
 )
 
 // Order is what a runner is told to do. The descriptors are numbers there.
@@ -63,6 +64,9 @@ func Wanted() bool { return os.Getenv("NOYAU_VM") != "" }
 type orders struct {
 	image, kvm, timing int
 	stats, shell       bool
+	zygote             bool
+	isBorn, direct     bool   // a zygote has made it; its order comes unasked
+	began              int64  // when
 	template           bool   // a shell of one image and one snapshot, which come first
 	memory             uint64 // its limit of memory
 	order              int64  // when a shell got its image
@@ -86,6 +90,10 @@ func parseEnv(env []string) (o orders, guest []string, err error) {
 		} else if s, ok := strings.CutPrefix(e, envRun); ok {
 			if s == shellRun {
 				o.shell, o.kvm = true, shellKVM
+				continue
+			}
+			if s == zygoteRun {
+				o.zygote, o.kvm = true, shellKVM
 				continue
 			}
 			if m, ok := strings.CutPrefix(s, templateRun); ok {

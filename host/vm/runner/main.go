@@ -47,17 +47,23 @@ func begun(env []string, begin int64) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := &Config{Args: os.Args, Env: guestEnv, SpinMax: spinMax, Image: o.image, KVM: o.kvm}
+	if o.zygote {
+		if err := beZygote(&o); err != nil {
+			return nil, err
+		}
+		begin = o.began
+	}
+	cfg := &Config{alone: o.isBorn, Args: os.Args, Env: guestEnv, SpinMax: spinMax, Image: o.image, KVM: o.kvm}
 	if !o.shell && min(cfg.Image, cfg.KVM) < abi.HandleFirst {
 		return nil, fmt.Errorf("vm: descriptors %d and %d are handles of the guest; it has at least %d", cfg.Image, cfg.KVM, abi.HandleFirst)
 	}
 	m, err := machine.New(cfg.KVM, o.cpuid)
 	if err != nil {
-		return nil, err
+		return nil, o.late(cfg, err)
 	}
 	made := gettime(unix.CLOCK_MONOTONIC)
 	if o.shell {
-		if !o.template { // whose guest may fork
+		if !o.template && !o.direct { // whose guest may fork
 			m.VM.CloseDevice()
 		}
 		if err := waitForImage(m, &o, cfg); err != nil {

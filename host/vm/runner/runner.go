@@ -28,6 +28,8 @@ type Config struct {
 	Handles   int   // descriptors below this number are the guest's
 	SpinMax   int64 // longest busy wait in CallPoll, ns
 
+	alone bool // the process has one thread: there is no Go scheduler to be told of what blocks
+
 	// What was done before New: the image is mapped, the region is there for a
 	// guest with this limit of memory.
 	loaded *program
@@ -89,6 +91,9 @@ type End struct {
 
 func newRunner(m *machine.Machine, cfg *Config) *Runner {
 	r := &Runner{m: m, sys: raw, block: blocking, handles: newHandles(cfg.Handles), spinMax: cfg.SpinMax}
+	if cfg.alone {
+		r.block = raw
+	}
 	r.sig.xsave = new(kvm.XSave)
 	return r
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,6 +104,39 @@ var sealStandbyCases = map[string]sealCase{
 	"openat":         {false, func() { unix.Open("/", unix.O_RDONLY, 0) }},
 }
 
+// sealZygoteCases are those tried with the list of a zygote.
+var sealZygoteCases = map[string]sealCase{
+	"a child":                    {true, func() { forkTo(uintptr(abi.ForkFlags), 0) }},
+	"one in a pid namespace":     {true, func() { forkTo(unix.CLONE_NEWPID|uintptr(abi.ForkFlags), 0) }},
+	"one in a user namespace":    {false, func() { forkTo(unix.CLONE_NEWUSER|uintptr(abi.ForkFlags), 0) }},
+	"one in a mount namespace":   {false, func() { forkTo(unix.CLONE_NEWNS|uintptr(abi.ForkFlags), 0) }},
+	"one on another stack":       {false, func() { forkTo(unix.CLONE_NEWPID|uintptr(abi.ForkFlags), 0x1000) }},
+	"a child of its own":         {false, func() { forkTo(unix.CLONE_NEWPID|uintptr(unix.SIGCHLD), 0) }},
+	"a thread":                   {true, func() { done := make(chan int); go func() { runtime.LockOSThread(); done <- 1 }(); <-done }},
+	"a group of its own":         {true, func() { unix.Setpgid(0, 0) }},
+	"a group for another":        {false, func() { unix.Setpgid(1, 0) }},
+	"a group of another":         {false, func() { unix.Setpgid(0, 1) }},
+	"fewer capabilities":         {true, func() { unix.RawSyscall(unix.SYS_CAPSET, 0, 0, 0) }},
+	"close_range":                {true, func() { unix.CloseRange(900, 901, 0) }},
+	"a message from the mailbox": {true, func() { unix.RawSyscall(unix.SYS_RECVMSG, 0, 0, 0) }},
+	"a message from another":     {false, func() { unix.RawSyscall(unix.SYS_RECVMSG, 5, 0, 0) }},
+	"an answer":                  {true, func() { unix.RawSyscall(unix.SYS_WRITE, 0, 0, 0) }},
+	"write to another":           {false, func() { unix.RawSyscall(unix.SYS_WRITE, 5, 0, 0) }},
+	"KVM_CREATE_VM":              {true, func() { unix.RawSyscall(unix.SYS_IOCTL, 99, 0xAE01, 0) }},
+	"TIOCSTI":                    {false, func() { unix.RawSyscall(unix.SYS_IOCTL, 0, unix.TIOCSTI, 0) }},
+	"unshare":                    {false, func() { unix.Unshare(0) }},
+	"setns":                      {false, func() { unix.Setns(0, 0) }},
+	"mount":                      {false, func() { unix.RawSyscall(unix.SYS_MOUNT, 0, 0, 0) }},
+	"pivot_root":                 {false, func() { unix.RawSyscall(unix.SYS_PIVOT_ROOT, 0, 0, 0) }},
+	"chroot":                     {false, func() { unix.RawSyscall(unix.SYS_CHROOT, 0, 0, 0) }},
+	"setuid":                     {false, func() { unix.RawSyscall(unix.SYS_SETUID, 0, 0, 0) }},
+	"kill":                       {false, func() { unix.Kill(1, 0) }},
+	"pidfd_open":                 {false, func() { unix.PidfdOpen(1, 0) }},
+	"execve":                     {false, func() { unix.RawSyscall(unix.SYS_EXECVE, 0, 0, 0) }},
+	"socket":                     {false, func() { unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0) }},
+	"clone3":                     {false, func() { unix.RawSyscall(435, 0, 0, 0) }},
+}
+
 // forkTo makes a raw clone; a child ends at once.
 func forkTo(flags, stack uintptr) {
 	if pid, _, _ := unix.RawSyscall6(unix.SYS_CLONE, flags, stack, 0, 0, 0, 0); pid == 0 {
@@ -113,6 +147,9 @@ func forkTo(flags, stack uintptr) {
 const sealEnv = "NOYAU_SEAL_CASE"
 
 func TestMain(m *testing.M) {
+	if Wanted() {
+		Main()
+	}
 	if name := os.Getenv(sealEnv); name != "" {
 		list, name, _ := strings.Cut(name, ":")
 		c, calls := sealCases[name], Calls(false, list == "fork")
@@ -121,6 +158,8 @@ func TestMain(m *testing.M) {
 			c = sealForkCases[name]
 		case "standby":
 			c, calls = sealStandbyCases[name], append(calls, standbyCalls()...)
+		case "zygote":
+			c, calls = sealZygoteCases[name], slices.Concat(Calls(true, true), StartCalls(), ZygoteCalls())
 		}
 		if err := seal(calls); err != nil {
 			unix.Write(2, []byte(err.Error()))
@@ -134,7 +173,7 @@ func TestMain(m *testing.M) {
 
 // TestSeal tries calls that the sealed runner may make and calls that it may not.
 func TestSeal(t *testing.T) {
-	for list, cases := range map[string]map[string]sealCase{"": sealCases, "fork": sealForkCases, "standby": sealStandbyCases} {
+	for list, cases := range map[string]map[string]sealCase{"": sealCases, "fork": sealForkCases, "standby": sealStandbyCases, "zygote": sealZygoteCases} {
 		testSeal(t, list, cases)
 	}
 }

@@ -19,9 +19,10 @@ import (
 const (
 	mailbox  = 0
 	shellKVM = 1
-	// raised is above all descriptors that come with an image.
-	raised       = 512
-	shellHandles = 128
+	// raised is above all descriptors that come with an image. Where it is low a fork of
+	// the process has less to copy.
+	raised       = 48
+	shellHandles = raised - 4
 	// maxOrder is the largest message, bytes.
 	maxOrder = 160 << 10
 )
@@ -117,6 +118,9 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 	if err := m.VM.Raise(raised); err != nil {
 		return err
 	}
+	if o.direct {
+		return takeHandles(o, cfg)
+	}
 	boot := &abi.BootHeader{}
 	if o.template {
 		boot.Memory, boot.Restore = o.memory, 1
@@ -144,16 +148,41 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 		if o.template {
 			return waitForTemplate(m, cfg, n, fds)
 		}
-		want, err := takeOrder(b[:n], o, cfg)
-		if err != nil {
-			return err
-		}
-		if len(fds) != want {
-			return fmt.Errorf("vm: a shell got %d descriptors, want %d", len(fds), want)
-		}
-		return place(fds)
+		return o.begin(cfg, b[:n], fds)
 	}
 }
+
+// takeHandles waits for an order and takes the handles.
+func takeHandles(o *orders, cfg *Config) error {
+	b := make([]byte, maxOrder)
+	n, fds, err := receive(b, make([]byte, unix.CmsgSpace(4*(shellHandles+2))))
+	if err != nil {
+		return err
+	}
+	return o.begin(cfg, b[:n], fds)
+}
+
+// begin does what an order says, and puts the handles that came with it into their places.
+func (o *orders) begin(cfg *Config, order []byte, fds []int) error {
+	want, err := takeOrder(order, o, cfg)
+	if err != nil {
+		return err
+	}
+	if len(fds) != want {
+		return fmt.Errorf("vm: a shell got %d descriptors, want %d", len(fds), want)
+	}
+	if err := place(fds); err != nil {
+		return err
+	}
+	// If the monitor ended before this process had asked to die with it, nobody has the
+	// other end any more.
+	if o.isBorn && raw(unix.SYS_RECVFROM, abi.HandleControl, ptrOf(&peeked), 1, unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0) == 0 {
+		exit(0)
+	}
+	return nil
+}
+
+var peeked byte
 
 // preload does all for an image that can be done before it is known how it is run.
 func preload(m *machine.Machine, cfg *Config, fd int) error {

@@ -1,0 +1,46 @@
+package vm
+
+import (
+	"noyau.dev/host/process"
+	"noyau.dev/host/vm/runner"
+)
+
+// ZygotePID is the number of the zygote, 0 if there is none.
+func ZygotePID() int {
+	zygotes.Lock()
+	defer zygotes.Unlock()
+	if zygotes.z == nil {
+		return 0
+	}
+	return zygotes.z.p.PID()
+}
+
+// An Infant was made by the zygote and has no order yet.
+type Infant struct{ s *shell }
+
+// Bear makes the zygote bear a runner; nil: there is no zygote.
+func Bear() (*Infant, error) {
+	s, err := borne(runner.ZygoteRun, &process.Spec{})
+	if s == nil {
+		return nil, err
+	}
+	return &Infant{s}, err
+}
+
+func (i *Infant) PID() int { return i.s.p.PID() }
+
+// Kill ends it and waits for that.
+func (i *Infant) Kill() { i.s.p.Kill(); i.s.p.Wait() }
+
+// Drop lets go of it, and returns how it ended.
+func (i *Infant) Drop() process.Status {
+	i.s.mail.Close()
+	st, _ := i.s.p.Wait()
+	return st
+}
+
+// Order sends it what is in msg, with these descriptors.
+func (i *Infant) Order(msg []byte, fds ...int) error { return i.s.run(&order{msg: msg, fds: fds}) }
+
+// Wait returns how it ended.
+func (i *Infant) Wait() process.Status { st, _ := i.s.p.Wait(); return st }
