@@ -302,6 +302,9 @@ func TestZygoteOrders(t *testing.T) {
 		t.Error("the zygote is another")
 	}
 	once(t, img, "vm", "after all")
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", zygote)); string(name) != "noyau-zygote\n" {
+		t.Errorf("the zygote is called %q (%v)", name, err)
+	}
 	if names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", zygote)); len(names) > 6 {
 		t.Errorf("the zygote has %d descriptors; want its mailbox thrice, /dev/kvm, and a machine", len(names))
 	}

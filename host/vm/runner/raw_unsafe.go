@@ -74,3 +74,14 @@ func cpuidBytes(list []kvm.CPUIDEntry) []byte {
 
 // store64 writes v to shared memory, which is aligned.
 func store64(b []byte, v int64) { atomic.StoreInt64((*int64)(unsafe.Pointer(&b[0])), v) }
+
+// tell writes a word to the mailbox.
+func tell(word string) unix.Errno {
+	_, _, e := unix.RawSyscall(unix.SYS_WRITE, mailbox, uintptr(unsafe.Pointer(unsafe.StringData(word))), uintptr(len(word)))
+	return e
+}
+
+// name sets the name of the process; s ends with a zero byte.
+func name(s string) {
+	raw(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData(s))), 0, 0, 0, 0)
+}

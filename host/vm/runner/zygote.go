@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -165,12 +164,6 @@ func beZygote(o *orders) error {
 	}
 }
 
-// tell writes a word to the mailbox.
-func tell(word string) unix.Errno {
-	_, _, e := unix.RawSyscall(unix.SYS_WRITE, mailbox, uintptr(unsafe.Pointer(unsafe.StringData(word))), uintptr(len(word)))
-	return e
-}
-
 // receive waits for a message and the descriptor that comes with it.
 func (z *zygote) receive() (kind, memory uint64, fd uintptr, err error) {
 	z.iov = iovec{ptrOf(&z.b), uint64(len(z.b))}
@@ -225,6 +218,7 @@ func (o *orders) born(kind, memory uint64, mail uintptr) (again bool, err error)
 	}
 	switch kind {
 	case bornZygote:
+		name(zygoteName)
 		if err := kvm.Pilot(o.kvm, zygotePilot); err != nil {
 			return false, err
 		}
@@ -240,9 +234,13 @@ func (o *orders) born(kind, memory uint64, mail uintptr) (again bool, err error)
 	case bornTemplate:
 		o.template, o.memory = true, memory
 	}
+	name(runnerName)
 	o.shell = true
 	return false, nil
 }
+
+// The names of processes, for people who look at them from outside.
+const zygoteName, runnerName = "noyau-zygote\x00", "noyau-vm\x00"
 
 var tried []byte
 
