@@ -123,9 +123,7 @@ func TestExecRequests(t *testing.T) {
 	}
 	f.mu.Unlock()
 	// What nobody took is closed.
-	if after := openFDs(t); after > before {
-		t.Errorf("%d descriptors, before %d", after, before)
-	}
+	noMore(t, before)
 }
 
 // TestExecAlone: a pVM that may start nothing.

@@ -221,6 +221,24 @@ func (g *guest) open(path string, flags int) answer {
 	return a
 }
 
+// noMore fails the test if more descriptors stay open than n. What a reply gives is closed
+// after it was sent, so the last may be closed when the guest has its answer already.
+func noMore(t testing.TB, n int) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); openFDs(t) > n; time.Sleep(time.Millisecond) {
+		if time.Now().Before(end) {
+			continue
+		}
+		list, _ := os.ReadDir("/proc/self/fd")
+		t.Errorf("%d descriptors stay open, %d were before:", len(list), n)
+		for _, fd := range list {
+			to, _ := os.Readlink("/proc/self/fd/" + fd.Name())
+			t.Errorf("  %s: %s", fd.Name(), to)
+		}
+		return
+	}
+}
+
 // openFDs is the number of open descriptors of this process.
 func openFDs(t testing.TB) int {
 	t.Helper()

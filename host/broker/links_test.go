@@ -66,9 +66,7 @@ func TestLinkRequests(t *testing.T) {
 			}
 		}
 	}
-	if n := openFDs(t); n > before+4 {
-		t.Errorf("%d descriptors, before %d", n, before)
-	}
+	noMore(t, before+4)
 	g.must(abi.Msg{Op: abi.OpNarrow, A: abi.NarrowSignal}, nil)
 	f.mu.Lock()
 	if f.all != 1 {
@@ -120,7 +118,5 @@ func TestLinkEvents(t *testing.T) {
 	if link(5001) == nil {
 		t.Error("a link for a guest that is gone")
 	}
-	if n := openFDs(t); n != before {
-		t.Errorf("%d descriptors, before %d", n, before)
-	}
+	noMore(t, before)
 }

@@ -130,9 +130,7 @@ func TestNames(t *testing.T) {
 	unix.Close(l.fd)
 	other.close()
 	<-other.b.Done()
-	if after := openFDs(t); after > before {
-		t.Errorf("%d descriptors, before %d", after, before)
-	}
+	noMore(t, before)
 	for i := range maxSocketNames {
 		n := g.must(listen, str("/"+strings.Repeat("n", i+1)))
 		unix.Close(n.fd)
