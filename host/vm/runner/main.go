@@ -92,6 +92,7 @@ func begun(env []string, begin int64) (*Runner, error) {
 	if err := seal(Calls(r.boot.Flags&abi.BootNetOut != 0, r.forks.allowed)); err != nil {
 		return nil, err
 	}
+	r.hold()
 	r.Timing.Sealed = gettime(unix.CLOCK_MONOTONIC)
 	return r, nil
 }

@@ -29,6 +29,26 @@ func blocking(nr, a1, a2, a3, a4, a5, a6 uintptr) uint64 {
 	return uint64(v)
 }
 
+// released is blocking for a goroutine that is pinned: see Runner.hold.
+func released(nr, a1, a2, a3, a4, a5, a6 uintptr) uint64 {
+	unpin()
+	v, _, e := unix.Syscall6(nr, a1, a2, a3, a4, a5, a6)
+	pin()
+	if e != 0 {
+		return fail(e)
+	}
+	return uint64(v)
+}
+
+// hold keeps the one goroutine that matters from being preempted, but in calls that block.
+// The Go runtime's monitor thread wants to preempt whoever has had the processor for 10 ms, and
+// takes a long wait for that. A goroutine that is locked to its thread then has another thread
+// look for work, and wakes some 100 µs later.
+func (r *Runner) hold() {
+	r.block = released
+	pin()
+}
+
 // clockGettime is clock_gettime(2). Most functions of x/sys tell the Go runtime of
 // their call, which a forked runner must not do: see fork.go.
 func clockGettime(id uintptr, t *unix.Timespec) unix.Errno {

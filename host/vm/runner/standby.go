@@ -41,15 +41,14 @@ const OrderTiming = 1 << 32
 // OrderStats is a bit of the word of an order that is not the guest's: say figures at the end.
 const OrderStats = 1
 
-// lowest is above the handles of a template, which come in one message. Below it every
-// number is taken while a standby waits, so that nothing that comes lands there.
-const lowest = 32
+// maxTemplate is the most handles of a template.
+const maxTemplate = 32
 
 // waitForTemplate does for a template what waitForImage does for others: b is the message
 // that came.
 func waitForTemplate(m *machine.Machine, cfg *Config, n int, fds []int) error {
 	const files = 2
-	if n != len(ShellImage()) || len(fds) < files+abi.HandleFirst-1 || len(fds) >= files+lowest {
+	if n != len(ShellImage()) || len(fds) < files+abi.HandleFirst-1 || len(fds) >= files+maxTemplate {
 		return fmt.Errorf("vm: a template got %d bytes and %d descriptors", n, len(fds))
 	}
 	if err := preload(m, cfg, fds[0]); err != nil {
@@ -82,6 +81,7 @@ func standby(m *machine.Machine, cfg *Config, begin, made int64) (*Runner, error
 	w := &waiting{r: r}
 	err := w.prepare(cfg)
 	if err == nil {
+		r.hold()
 		err = w.run()
 	}
 	if err != nil { // nobody reads its standard error yet
@@ -119,10 +119,10 @@ func (w *waiting) prepare(cfg *Config) (err error) {
 	if file < abi.HandleFirst || dead >= cfg.Handles {
 		return fmt.Errorf("vm: handles %d and %d are to be a snapshot and a socket, but there are %d handles", file, dead, cfg.Handles)
 	}
-	if err := r.bury(cfg.saved, file, dead, max(lowest, cfg.Handles, int(cfg.saved.Handles))); err != nil {
+	if err := r.bury(cfg.saved, file, dead, max(cfg.Handles, int(cfg.saved.Handles))); err != nil {
 		return err
 	}
-	if w.fillers, err = fill(); err != nil {
+	if w.fillers, err = fill(cfg.Handles); err != nil {
 		return err
 	}
 	r.resume(cfg.saved)
@@ -137,14 +137,15 @@ func (w *waiting) prepare(cfg *Config) (err error) {
 	return seal(calls)
 }
 
-// fill takes the free numbers below lowest, and says which these were.
-func fill() (list []int, err error) {
+// fill takes the free numbers below n, so that nothing that comes lands on one of a handle, and
+// says which these were.
+func fill(below int) (list []int, err error) {
 	for {
 		n, err := unix.FcntlInt(abi.HandleControl, unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return nil, fmt.Errorf("vm: descriptors of a template: %w", err)
 		}
-		if n >= lowest {
+		if n >= below {
 			return list, unix.Close(n)
 		}
 		list = append(list, n)
@@ -252,7 +253,7 @@ func (w *waiting) begin(list []byte) (int, error) {
 			r.page = page
 			continue
 		}
-		if at >= lowest || !r.handles.has(at) {
+		if at > abi.HandleBoot || !r.handles.has(at) {
 			return 0, fmt.Errorf("vm: an order of a template for handle %d, which it has not", at)
 		}
 		if v := r.sys(unix.SYS_DUP3, uintptr(fd), uintptr(at), unix.O_CLOEXEC, 0, 0, 0); int64(v) < 0 {
