@@ -54,7 +54,8 @@ const (
 	WarmTouch = 1
 	// WarmOrder: u64 handle numbers, for descriptors beside the message in that order. They
 	// replace what is there, among them HandleControl and HandleBoot, by which it becomes a
-	// pVM. Under isolation=vm CallRecv returns the header of the boot block behind them.
+	// pVM. Under isolation=vm CallRecv returns the header of the boot block behind them, and
+	// the host has registered HandleControl with the poll.
 	WarmOrder = 2
 
 	WarmHead    = 16   // bytes before what is counted

@@ -19,7 +19,6 @@ func Snapshot() (restored bool) {
 	if restored {
 		interrupt()
 		c.mu.Unlock()
-		Close(r.FD) // what stands for it
 		return true
 	}
 	c.mu.Unlock()

@@ -45,6 +45,10 @@ func forget(n *node) {
 // all that is done with them is EBADF. gate is held.
 func reopen() {
 	opened.mu.Lock()
+	if opened.m == nil { // none ever was
+		opened.mu.Unlock()
+		return
+	}
 	list := make(map[*node]*file, len(opened.m))
 	for n, f := range opened.m {
 		list[n] = f

@@ -32,9 +32,10 @@ type Template struct {
 	err    error // why the last one could not be made
 	idle   sync.Cond
 
-	// The pages that pVMs of this snapshot write soon after they have begun: see learn.
-	pages   []uint64
-	learned int // from how many
+	// The pages that pVMs of this snapshot write soon after they have begun, ascending: see
+	// learn. last are those that the last one has written besides.
+	pages, last []uint64
+	learned     int // from how many
 }
 
 // A standby is a process that waits, and what it was given.
@@ -281,14 +282,15 @@ func (t *Template) use(c *Config) error {
 const maxPages = 1024
 
 // enough is from how many pVMs a template learns which pages they write.
-const enough = 3
+const enough = 8
 
-// learn looks which pages a pVM, which was this standby, has written since it began. What
-// several have all written, further standbys write before they are taken, so that
-// their first touches, half the time of a restore, are over by then.
+// learn looks which pages a pVM, which was this standby, has written since it began.
+// Further standbys write them before they are taken, so that their first touches, half the time
+// of a restore, are over by then: all that the first one has written, and what two in a row
+// have written besides.
 func (t *Template) learn(s *standby) {
 	t.mu.Lock()
-	wanted := !s.rehearsed && !t.closed && t.learned < enough
+	wanted := !t.closed && t.learned < enough
 	t.mu.Unlock()
 	if !wanted {
 		return
@@ -301,11 +303,29 @@ func (t *Template) learn(s *standby) {
 		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if t.learned++; t.pages != nil {
-			list = slices.DeleteFunc(list, func(p uint64) bool { _, ok := slices.BinarySearch(t.pages, p); return !ok })
+		t.learned++
+		if t.pages == nil {
+			t.pages = list[:min(len(list), maxPages)]
+			return
 		}
-		t.pages = list[:min(len(list), maxPages)]
+		besides := without(list, t.pages)
+		again := without(besides, without(besides, t.last))
+		t.last = besides
+		if len(t.pages)+len(again) <= maxPages {
+			t.pages = slices.Concat(t.pages, again)
+			slices.Sort(t.pages)
+		}
 	})
+}
+
+// without is what is in list and not in the sorted other.
+func without(list, other []uint64) (rest []uint64) {
+	for _, p := range list {
+		if _, found := slices.BinarySearch(other, p); !found {
+			rest = append(rest, p)
+		}
+	}
+	return rest
 }
 
 // began is called when s has become the pVM i.

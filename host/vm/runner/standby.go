@@ -264,6 +264,12 @@ func (w *waiting) begin(list []byte) (int, error) {
 	for _, fd := range w.fillers {
 		r.sys(unix.SYS_CLOSE, uintptr(fd), 0, 0, 0, 0, 0)
 	}
+	le.PutUint32(r.event[:], unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET)
+	le.PutUint64(r.event[4:], abi.HandleControl)
+	if v := r.sys(unix.SYS_EPOLL_CTL, abi.HandlePoll, unix.EPOLL_CTL_ADD, abi.HandleControl, ptrOf(&r.event), 0, 0); int64(v) < 0 {
+		return 0, fmt.Errorf("vm: watch the control channel: %w", unix.Errno(-int64(v)))
+	}
+	r.forks.watch(abi.HandleControl, true)
 	boot := w.buf[abi.WarmHead+len(list):]
 	if len(boot) < abi.BootSize {
 		return 0, fmt.Errorf("vm: an order of a template for too many handles")

@@ -82,7 +82,11 @@ func noyau_snapshot(handle uintptr) (restored bool, errno uintptr) {
 			return false, 12 // ENOMEM
 		}
 	}
+	noyauForget(handle) // a restored pVM has not got it
 	systemstack(func() { restored, errno = noyauSnapshot(handle) })
+	if !restored {
+		noyauOpened(handle)
+	}
 	return restored, errno
 }
 
@@ -271,22 +275,26 @@ func noyauRestored(info, gettimeofday, clockGettime uintptr) {
 		noyauBury()
 	}
 	noyauRewatch(true)
+	host := false // it has watched the control channel
 	// From here on it matters who this is.
 	if noyau.boot.Flags&noyauabi.BootWarm != 0 {
 		noyauAwait()
+		host = noyauHyper != 0
 	}
 	clear(b[:])
 	noyau.boot.Memory = memory
 	noyauMono += noyauSnap.head.Mono - nanotime()
 	noyauReseed()
-	noyauRewatch(false)
+	if !host {
+		noyauRewatch(false)
+	}
 }
 
-// noyauRewatch registers with the new poller what the old one knew: of dead, the dead
-// sockets in the places of handles of before, or the others.
-func noyauRewatch(dead bool) {
+// noyauRewatch registers with the new poller what the old one knew: the control channel,
+// which a standby gets later, or all others.
+func noyauRewatch(others bool) {
 	for i, s := range noyauPoll.sources {
-		if s != nil && (noyauOpen[i/64]>>(i%64)&1 != 0) == dead {
+		if s != nil && (i != noyauabi.HandleControl) == others {
 			noyauWatch(int32(i))
 		}
 	}
