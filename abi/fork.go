@@ -6,10 +6,15 @@ package abi
 // Private system calls of the library OS, far above those of Linux, which answers
 // them with ENOSYS. Package noyau.dev/pvm wraps them.
 const (
-	SysPrivate  = 0x4e00 // the first
-	SysFork     = 0x4e00 // fork(rights that the child does not have): the child's process id; 0 in the child
-	SysPair     = 0x4e01 // pair(type SOCK_STREAM|SOCK_SEQPACKET, *[2]int32): a connection that fork shares
-	SysShare    = 0x4e02 // share(bytes, *uintptr): memory that fork shares; its address
+	SysPrivate = 0x4e00 // the first
+	SysFork    = 0x4e00 // fork(rights that the child does not have): the child's process id; 0 in the child
+	SysPair    = 0x4e01 // pair(type SOCK_STREAM|SOCK_SEQPACKET, *[2]int32): a connection that fork shares
+	SysShare   = 0x4e02 // share(bytes, *uintptr): memory that fork shares; its address. The first ShareHead bytes are the library OS's
+
+	// Narrowing and more have the numbers in between.
+	SysShareWait = 0x4e08 // wait(memory, address of a uint32, old value): until it is another
+	SysShareWake = 0x4e09 // wake(memory): those that wait look again
+
 	SysPrivates = 16
 )
 
@@ -19,10 +24,16 @@ const (
 	OpForked = 71 // the guest forks now: child A has the handles of this moment; or, with B not 0, it could not or will not. No reply, unless C=1: then that to an OpFork for the next child, given ahead of need
 	OpHello  = 72 // the first message on a child's channel. No reply
 	OpWait   = 73 // A=process id of a child, 0: any; B=1: do not wait, WaitKeep: it can be waited for again. Reply: A=process id, 0: none yet, B=wait status as wait4(2) has it. ECHILD
-	OpKill   = 74 // A=process id of a member, B=signal, 0: only ask. ESRCH
-	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. Reply: two descriptors, the ends of a connection
+	OpKill   = 74 // A=process id of a member, B=signal, 0: only ask; C=KillRuns: about one that has not ended. ESRCH
+	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. B=bytes of memory, a multiple of the page size, 0: none. Reply: two descriptors, the ends of a connection, and that of the memory
 	OpShare  = 76 // A=bytes. Reply: a descriptor of so much shared memory
 )
+
+// KillRuns is OpKill's C, with B 0: one that has ended and was not waited for is ESRCH.
+const KillRuns = 1
+
+// ShareHead is what lies before the bytes that SysShare has made.
+const ShareHead = 128
 
 // WaitKeep is a bit of OpWait's B.
 const WaitKeep = 2

@@ -18,6 +18,9 @@ const (
 	sysPair   = 0x4e01
 	sysShare  = 0x4e02
 	sysNarrow = 0x4e03
+
+	sysShareWait = 0x4e08
+	sysShareWake = 0x4e09
 )
 
 // fail makes the error of a call that answered errno.

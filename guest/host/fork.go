@@ -150,13 +150,14 @@ func interrupt() {
 	c.room.Broadcast()
 }
 
-// Two are the descriptors of a reply with two.
-func (r *Reply) Two() (a, b int32, ok bool) {
-	if r.more.n != 2 {
+// Take stores the handles of a reply with exactly so many, and reports whether it has.
+func (r *Reply) Take(h []int32) bool {
+	if r.more.n != len(h) {
 		r.more.close()
-		return -1, -1, false
+		return false
 	}
-	return r.more.fd[0], r.more.fd[1], true
+	copy(h, r.more.fd[:])
+	return true
 }
 
 // ReloadBoot reads the small boot block of a forked pVM.

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"noyau.dev/abi"
 	"noyau.dev/guest/host"
@@ -10,70 +11,185 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() { kernel.Register(abi.SysShare, share) }
+func init() {
+	kernel.Register(abi.SysShare, share)
+	kernel.Register(abi.SysShareWait, shareWait)
+	kernel.Register(abi.SysShareWake, shareWake)
+	kernel.OnRestore(reshare)
+}
+
+// An area is a piece of shared memory, and the connection by which those that wait for
+// what is in it are woken.
+type area struct {
+	p, n   uintptr
+	handle [2]int32 // the ends of the connection; -1: closed
+	end    [2]*End  // of a pair; nil: closed here, or it is none
+	src    rt.Source
+	spin   rt.Spin
+}
+
+// areas are all that this pVM has, by address: what a snapshot of several members must
+// save once, and what must be made again with connections of their own.
+var areas struct {
+	mu sync.Mutex
+	m  map[uintptr]*area
+}
+
+// newArea has the monitor make an area of n bytes, a multiple of the page size.
+func newArea(n uintptr) (*area, linux.Errno) {
+	if rt.Boot().Flags&abi.BootFork == 0 {
+		return nil, linux.EPERM
+	}
+	handles, e := requestArea(n)
+	if e != 0 {
+		return nil, e
+	}
+	defer host.Close(handles[2])
+	a := &area{n: n, handle: [2]int32{handles[0], handles[1]}}
+	if a.p = rt.Pages(n); a.p == 0 {
+		e = linux.ENOMEM
+	} else if e = host.Map(a.p, n, true, handles[2], 0); e != 0 {
+		rt.FreePages(a.p, n)
+	}
+	if e != 0 {
+		host.Close(a.handle[0])
+		host.Close(a.handle[1])
+		return nil, e
+	}
+	areas.mu.Lock()
+	if areas.m == nil {
+		areas.m = make(map[uintptr]*area)
+	}
+	areas.m[a.p] = a
+	areas.mu.Unlock()
+	return a, 0
+}
+
+// requestArea returns the two ends of a connection and the memory.
+func requestArea(n uintptr) (h [3]int32, errno linux.Errno) {
+	r, e := host.Request(abi.Msg{Op: abi.OpPair, A: linux.SOCK_STREAM, B: uint64(n)})
+	if e != 0 {
+		return h, e
+	}
+	if !r.Take(h[:]) {
+		return h, linux.EIO
+	}
+	return h, 0
+}
+
+// drop closes one end of a pair, and gives the memory back with the second.
+func (a *area) drop(side int) {
+	areas.mu.Lock()
+	defer areas.mu.Unlock()
+	host.Close(a.handle[side])
+	a.handle[side], a.end[side] = -1, nil
+	a.heads().ends[side].closed.Add(1) // those that have the other end look whether it was the last
+	if a.handle[1-side] < 0 {
+		delete(areas.m, a.p)
+		rt.FreePages(a.p, a.n)
+	}
+}
+
+// A shareHead lies before the bytes of memory that the app shares. Members ring for each
+// other by end 0 of the connection.
+type shareHead struct {
+	bell rt.Bell
+	rung endHead
+	_    [48]byte
+}
 
 // share is share(bytes, *address): memory that is the same in this pVM and in all that
-// it forks from now on. It is never given back.
+// it forks from now on. It is never given back. The first 128 bytes are the library OS's.
 func share(a kernel.Args) (uintptr, linux.Errno) {
 	at, e := kernel.Ptr[uintptr](a.A2)
 	if e != 0 {
 		return 0, e
 	}
-	if rt.Boot().Flags&abi.BootFork == 0 {
-		return 0, linux.EPERM
-	}
 	if a.A1 == 0 || a.A1 > 1<<32 {
 		return 0, linux.EINVAL
 	}
-	n := (a.A1 + abi.PageSize - 1) &^ (abi.PageSize - 1)
-	r, e := host.Request(abi.Msg{Op: abi.OpShare, A: uint64(n)})
+	m, e := newArea((a.A1 + abi.PageSize - 1) &^ (abi.PageSize - 1))
 	if e != 0 {
 		return 0, e
 	}
-	if r.FD < 0 {
-		return 0, linux.EIO
+	m.src.Only = rt.Hup
+	if e := rt.Watch(m.handle[1], &m.src); e != 0 {
+		m.drop(0)
+		m.drop(1)
+		return 0, linux.Errno(e)
 	}
-	defer host.Close(r.FD)
-	p := rt.Pages(n)
-	if p == 0 {
-		return 0, linux.ENOMEM
-	}
-	if e := host.Map(p, n, true, r.FD, 0); e != 0 {
-		rt.FreePages(p, n)
-		return 0, e
-	}
-	shares.mu.Lock()
-	shares.list = append(shares.list, area{p, n})
-	shares.mu.Unlock()
-	*at = p
+	*at = m.p
 	return 0, 0
 }
 
-// shares are all pieces of shared memory.
-var shares struct {
-	mu   sync.Mutex
-	list []area
+func shared(p uintptr) (*area, linux.Errno) {
+	areas.mu.Lock()
+	defer areas.mu.Unlock()
+	if a := areas.m[p]; a != nil && a.end[0] == nil && a.end[1] == nil {
+		return a, 0
+	}
+	return nil, linux.EINVAL
 }
 
-type area struct{ p, n uintptr }
-
-func init() { kernel.OnRestore(reshare) }
-
-// reshare runs in a pVM that was restored from a snapshot, where what was shared is
-// its own copy: new memory with this content takes its place, and is shared with what this
-// pVM forks, which it cannot do before.
-func reshare() {
-	if rt.Boot().Flags&abi.BootFork == 0 {
-		return // nobody to share it with
+// shareWait is wait(memory, address, old): it returns when the uint32 at that address is
+// another than old and shareWake was called for that memory since, or before.
+func shareWait(a kernel.Args) (uintptr, linux.Errno) {
+	m, e := shared(a.A1)
+	if e != 0 {
+		return 0, e
 	}
-	for _, a := range shares.list {
-		r, e := host.Request(abi.Msg{Op: abi.OpShare, A: uint64(a.n)})
-		if e == 0 && r.FD < 0 {
-			e = linux.EIO
+	v, e := kernel.Ptr[atomic.Uint32](a.A2)
+	if e != 0 {
+		return 0, e
+	}
+	hush(&m.share().rung, m.handle[1])
+	for old := uint32(a.A3); v.Load() == old; {
+		rt.ParkWord(&rt.Word{At: a.A2, Bell: addrBell(&m.share().bell), Spin: &m.spin}, old)
+	}
+	return 0, 0
+}
+
+// shareWake is wake(memory).
+func shareWake(a kernel.Args) (uintptr, linux.Errno) {
+	m, e := shared(a.A1)
+	if e != 0 {
+		return 0, e
+	}
+	if n, ok := m.share().bell.Pull(); ok {
+		m.share().rung.rung.Add(1)
+		host.Send(m.handle[0], ding[:], 0)
+		m.share().bell.Pulled(n)
+	}
+	return 0, 0
+}
+
+// reshare runs in a pVM that was restored from a snapshot without the other members.
+// What was shared is its own copy: new memory with this content takes its place, and is
+// shared with what this pVM forks, which it cannot do before. Pairs are made again if this
+// pVM has both ends; where it has one, the other is nobody's.
+func reshare() {
+	areas.mu.Lock()
+	var list []*area
+	for _, a := range areas.m {
+		list = append(list, a)
+	}
+	areas.mu.Unlock()
+	for _, a := range list {
+		pair := a.end[0] != nil || a.end[1] != nil
+		if pair && (a.end[0] == nil || a.end[1] == nil) || rt.Boot().Flags&abi.BootFork == 0 && pair {
+			a.hang()
+			continue
+		}
+		if rt.Boot().Flags&abi.BootFork == 0 {
+			continue // nobody to share it with
+		}
+		h, e := requestArea(a.n)
+		if e == 0 {
+			e = a.replace(h[2])
+			host.Close(h[2])
 		}
 		if e == 0 {
-			e = a.replace(r.FD)
-			host.Close(r.FD)
+			e = a.rewire(h[0], h[1])
 		}
 		if e != 0 {
 			host.Send(abi.HandleStderr, []byte("noyau: shared memory of a restored pVM cannot be made again\n"), 0)
@@ -82,8 +198,43 @@ func reshare() {
 	}
 }
 
+// hang makes the ends of a pair know that nobody has the other.
+func (a *area) hang() {
+	for _, c := range a.end {
+		if c != nil {
+			c.hung.Store(true)
+		}
+	}
+}
+
+// rewire gives an area another connection.
+func (a *area) rewire(x, y int32) linux.Errno {
+	for i, h := range [2]int32{x, y} {
+		rt.Unwatch(a.handle[i])
+		host.Close(a.handle[i])
+		a.handle[i] = h
+		src := &a.src
+		if c := a.end[i]; c != nil {
+			src = &c.src
+			rt.ForgetWord(&c.inWord)
+			rt.ForgetWord(&c.outWord)
+			c.inWord.Handle, c.outWord.Handle = h, h
+			c.hung.Store(false)
+		} else if i == 0 {
+			continue // the ringing end of memory is not watched
+		}
+		if e := rt.Watch(h, src); e != 0 {
+			return linux.Errno(e)
+		}
+		if c := a.end[i]; c != nil {
+			c.tell(rt.In | rt.Out)
+		}
+	}
+	return 0
+}
+
 // replace puts the memory behind a handle in the place of a. Nobody writes to it between.
-func (a area) replace(handle int32) linux.Errno {
+func (a *area) replace(handle int32) linux.Errno {
 	rt.Pin()
 	defer rt.Unpin()
 	for done := uintptr(0); done < a.n; {

@@ -140,9 +140,10 @@ func makeLink(pid uint32) {
 	sweep()
 	r, e := host.Request(abi.Msg{Op: abi.OpSignalLink, A: uint64(pid)})
 	if e == 0 {
-		if doorbell, memory, ok := r.Two(); ok {
+		var h [abi.LinkHandles]int32
+		if r.Take(h[:]) {
 			r.A = uint64(pid)
-			if e = newLink(&r.Msg, doorbell, memory); e != 0 {
+			if e = newLink(&r.Msg, h[abi.LinkDoorbell], h[abi.LinkMemory]); e != 0 {
 				unwanted(pid, r.C)
 			}
 		} else {

@@ -11,6 +11,8 @@
 // All functions are called on ordinary goroutines unless they say otherwise.
 package rt
 
+import "sync/atomic"
+
 // Pollable readiness bits, the values of EPOLLIN …
 const (
 	In    = 0x1
@@ -37,6 +39,9 @@ type Source struct {
 	// PD, if not 0, is made ready by the scheduler itself, without Notify.
 	// This is the fast path of nearly every connection. Set it with SetPD.
 	PD PD
+	// Only, if not 0, are the events of the host that count besides RdHup, Hup and Err,
+	// which always do.
+	Only uint32
 
 	handle int32
 	next   int32  // index of the next source with pending events
@@ -58,6 +63,59 @@ type Mailbox struct {
 	Seen         uint32  // set it back only after Word was set to the same
 }
 
+// A Word is a number in memory that other members of the family change and that somebody
+// waits to be another than it was. Whoever changes it rings (see Bell) afterwards.
+//
+// The scheduler looks at it whenever it has a goroutine to choose, and for a while before
+// this pVM sleeps. Then the word is forgotten, and Source has Events; or, in ParkWord,
+// the goroutine goes on. The Word is kept by its owner until it has come or ForgetWord has
+// returned.
+type Word struct {
+	At     uintptr // of a uint32, not in the Go heap
+	Bell   uintptr // of the Bell that is rung after a change
+	Spin   *Spin
+	old    uint32
+	Events uint32 // for the source; 0 in ParkWord
+	Handle int32  // of the source
+	armed  bool
+	g      uintptr
+	next   uintptr
+	prev   uintptr
+	said   uint64
+}
+
+// A Bell says in shared memory whether somebody sleeps until it is rung. Who rings calls
+// Pull, makes the sleepers' host report something, and then calls Pulled with the
+// number of Pull. A member that dies in between has at worst rung for nothing.
+type Bell struct {
+	flag  atomic.Uint64
+	stamp atomic.Int64
+}
+
+// Pull reports whether there is somebody to be woken.
+func (b *Bell) Pull() (n uint64, ok bool) {
+	if n = b.flag.Load(); uint32(n) == 0 {
+		return 0, false
+	}
+	b.stamp.Store(Nanotime())
+	return n, true
+}
+
+// Pulled takes back the announcements that Pull has found, and none that came later.
+func (b *Bell) Pulled(n uint64) { b.flag.CompareAndSwap(n, n&^(1<<32-1)) }
+
+// A Spin remembers whether looking has been of use. The zero value is ready for use. One is
+// for the waits for one thing.
+type Spin struct {
+	used   bool
+	credit int8
+	skip   int16
+	back   int16
+}
+
+// Seen is all that the host has reported of s so far.
+func (s *Source) Seen() uint32 { return atomic.LoadUint32(&s.seen) }
+
 // A Timer calls a function once at a time. Make one with NewTimer.
 //
 //	t := rt.NewTimer(f)   // f runs on its own goroutine
@@ -76,6 +134,9 @@ type Mailbox struct {
 //	func SetPD(s *Source, pd PD)
 //	func Attend(m *Mailbox)
 //	func Ignore(m *Mailbox)                      // before Unwatch of its Source
+//	func Await(w *Word, old uint32)              // Source has Events when the word is not old; instead of an earlier Await
+//	func ForgetWord(w *Word)                     // before Unwatch of its source
+//	func ParkWord(w *Word, old uint32)           // returns when the word is not old
 //	func AddWaiter(n int)                        // n=+1 before, -1 after a goroutine waits for something outside this
 //	                                             // pVM (host event, signal): it is then no deadlock
 //	func HostCall(nr, a1, a2, a3, a4, a5, a6 uintptr) (r uintptr, errno uint32)

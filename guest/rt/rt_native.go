@@ -123,9 +123,11 @@ func Rand(p []byte) { rand.Read(p) }
 // Spawn starts a goroutine.
 func Spawn(f func()) { go f() }
 
-// Pin and Unpin do nothing: tests that need them have one goroutine.
-func Pin()   {}
-func Unpin() {}
+// Pin and Unpin are a mutex: what one goroutine does between them no other sees half done.
+func Pin()   { pinned.Lock() }
+func Unpin() { pinned.Unlock() }
+
+var pinned sync.Mutex
 
 // Gosched yields.
 func Gosched() { runtime.Gosched() }
@@ -183,6 +185,14 @@ func SetPD(s *Source, pd PD) {
 	poll.Unlock()
 }
 
+// counts are the events of the host's that are for s.
+func (s *Source) counts(events uint32) uint32 {
+	if s.Only != 0 {
+		events &= s.Only | RdHup | Hup | Err
+	}
+	return events
+}
+
 func pollLoop(fd int) {
 	evs := make([]syscall.EpollEvent, 64)
 	for {
@@ -195,6 +205,13 @@ func pollLoop(fd int) {
 			s := poll.sources[evs[i].Fd]
 			var pd PD
 			var notify func(uint32)
+			events := evs[i].Events
+			if s != nil {
+				atomic.OrUint32(&s.seen, events)
+				if events = s.counts(events); events == 0 {
+					s = nil
+				}
+			}
 			if s != nil {
 				if pd = s.PD; s.Slow {
 					notify = s.Notify
@@ -202,10 +219,10 @@ func pollLoop(fd int) {
 			}
 			poll.Unlock()
 			if pd != 0 {
-				Ready(pd, evs[i].Events)
+				Ready(pd, events)
 			}
 			if notify != nil {
-				notify(evs[i].Events)
+				notify(events)
 			}
 		}
 	}

@@ -48,6 +48,9 @@ func next() (*Source, uint32)
 func rand64() uint64
 func Attend(m *Mailbox)
 func Ignore(m *Mailbox)
+func await(w *Word, old uint32)
+func forgetWord(w *Word)
+func parkWord(w *Word, old uint32)
 func snapshot(handle uintptr) (bool, uintptr)
 func fork(h *[abi.ForkHandles]int32) uintptr
 
@@ -77,6 +80,10 @@ var startTime = Nanotime()
 func Ready(pd PD, events uint32) { ready(uintptr(pd), events) }
 
 func SetPD(s *Source, pd PD) { setPD(s, uintptr(pd)) }
+
+func Await(w *Word, old uint32)    { await(w, old) }
+func ForgetWord(w *Word)           { forgetWord(w) }
+func ParkWord(w *Word, old uint32) { parkWord(w, old) }
 
 var dispatching bool
 

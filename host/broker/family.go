@@ -24,9 +24,13 @@ type Family interface {
 	// Wait waits for the end of a child, any child if pid is 0, if hang is set. A pid
 	// of 0 in the answer is none yet. keep: it can be waited for again.
 	Wait(ctx context.Context, pid uint32, hang, keep bool) (uint32, uint32, error)
-	// Signal delivers a signal to a member; with 0 it only asks whether there is one.
+	// Signal delivers a signal to a member; with 0 it only asks whether there is one,
+	// with Runs whether there is one that has not ended.
 	Signal(ctx context.Context, pid uint32, sig unix.Signal) error
 }
+
+// Runs is no signal: see Family.Signal.
+const Runs unix.Signal = -1
 
 // A Birth is a child that may be forked any moment.
 type Birth struct {
@@ -165,7 +169,7 @@ func doWait(r *request) (reply, error) {
 
 func doKill(r *request) (reply, error) {
 	pid, err := small(r.msg.A)
-	if err != nil || r.msg.B > 64 {
+	if err != nil || r.msg.B > 64 || r.msg.C > abi.KillRuns || r.msg.C != 0 && r.msg.B != 0 {
 		return reply{}, unix.EINVAL
 	}
 	if r.b.c.Family == nil {
@@ -176,23 +180,37 @@ func doKill(r *request) (reply, error) {
 			return reply{}, unix.EPERM
 		}
 	}
-	return reply{}, r.b.c.Family.Signal(r.ctx, pid, unix.Signal(r.msg.B))
+	sig := unix.Signal(r.msg.B)
+	if r.msg.C == abi.KillRuns {
+		sig = Runs
+	}
+	return reply{}, r.b.c.Family.Signal(r.ctx, pid, sig)
 }
 
-// doPair gives both ends of a connection, of which the monitor keeps none.
+// doPair gives both ends of a connection, and memory if it is asked for. The monitor keeps
+// nothing of it.
 func doPair(r *request) (reply, error) {
 	if r.b.c.Family == nil {
 		return reply{}, unix.EPERM
 	}
 	typ := int(r.msg.A)
-	if r.msg.A != unix.SOCK_STREAM && r.msg.A != unix.SOCK_SEQPACKET {
+	if r.msg.A != unix.SOCK_STREAM && r.msg.A != unix.SOCK_SEQPACKET || r.msg.B > maxShare || r.msg.B%abi.PageSize != 0 {
 		return reply{}, unix.EINVAL
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return reply{}, err
 	}
-	return give(fds[:]...), nil
+	if r.msg.B == 0 {
+		return give(fds[:]...), nil
+	}
+	mem, err := sealed("noyau-pair", int64(r.msg.B))
+	if err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return reply{}, err
+	}
+	return give(fds[0], fds[1], mem), nil
 }
 
 // maxShare bounds one piece of shared memory.

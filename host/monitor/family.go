@@ -328,12 +328,12 @@ func (m *member) Signal(ctx context.Context, pid uint32, sig unix.Signal) error 
 	switch {
 	case to == nil:
 		for _, c := range m.zombies() {
-			if c == pid {
+			if c == pid && sig != broker.Runs {
 				return nil // ended and not waited for: as kill(2)
 			}
 		}
 		return unix.ESRCH
-	case sig == 0:
+	case sig == 0 || sig == broker.Runs:
 		return nil
 	case p == nil:
 		return unix.ESRCH

@@ -32,6 +32,9 @@ func TestIDs(t *testing.T)        { done(t, config(t, "ids")) }
 func TestSignals(t *testing.T)    { done(t, config(t, "signals")) }
 func TestGoroutines(t *testing.T) { done(t, config(t, "goroutines")) }
 func TestIPC(t *testing.T)        { done(t, config(t, "ipc")) }
+func TestIPCFiles(t *testing.T)   { done(t, config(t, "pairs")) }
+func TestIPCKilled(t *testing.T)  { done(t, config(t, "killed", "25")) }
+func TestIPCForged(t *testing.T)  { done(t, config(t, "forged")) }
 func TestDeadlock(t *testing.T) {
 	c := config(t, "deadlock")
 	var e bytes.Buffer

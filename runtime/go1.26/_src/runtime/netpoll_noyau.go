@@ -25,6 +25,7 @@ type noyauSource struct {
 	notify func(uint32)
 	slow   bool
 	pd     *pollDesc
+	only   uint32
 	handle int32
 	next   int32
 	events uint32
@@ -178,16 +179,16 @@ func netpoll(delay int64) (gList, int32) {
 		waitms = 1e9
 	}
 	var toRun gList
-	slept := delay != 0 && noyauMailboxes.n != 0
+	slept := delay != 0 && (noyauWords.first != 0 || noyauMailboxes.n != 0)
 	if slept {
-		if delta, found := noyauMailSleep(delay, &toRun); found {
+		if delta, found := noyauLookAndSleep(delay, &toRun); found {
 			return toRun, delta
 		}
 	}
 	var events [128]linux.EpollEvent
 	r := int(noyauHostcall(abi.CallPoll, abi.HandlePoll, uintptr(noescape(unsafe.Pointer(&events))), uintptr(len(events)), uintptr(waitms), 0, 8))
 	if slept {
-		noyauMailAwake()
+		noyauAwake(true)
 	}
 	if r == 0 && waitms != 0 {
 		// Time has passed: the forced collection may be due.
@@ -215,12 +216,16 @@ func netpoll(delay int64) (gList, int32) {
 			noyauMailRung(s)
 		}
 		s.seen |= ev.Events
-		delta += noyauEvent(&toRun, s, ev.Events)
+		events := ev.Events
+		if s.only != 0 {
+			events &= s.only | linux.EPOLLRDHUP | linux.EPOLLHUP | linux.EPOLLERR
+		}
+		if events != 0 {
+			delta += noyauEvent(&toRun, s, events)
+		}
 	}
-	if noyauMailboxes.n != 0 {
-		d, _ := noyauLook(&toRun)
-		delta += d
-	}
+	d, _ := noyauLook(&toRun, false)
+	delta += d
 	return toRun, delta
 }
 

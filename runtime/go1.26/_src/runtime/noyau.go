@@ -95,9 +95,9 @@ func noyauTick(gp *g, mp *m, c *sigctxt) {
 // noyauPass runs at each pass of the scheduler and does the rest of sysmon's work.
 func noyauPass() {
 	noteReady()
-	if noyauMailboxes.n != 0 {
+	if noyauWords.first != 0 || noyauMailboxes.n != 0 {
 		var list gList
-		if delta, found := noyauLook(&list); found {
+		if delta, found := noyauLook(&list, false); found {
 			injectglist(&list)
 			netpollAdjustWaiters(delta)
 		}

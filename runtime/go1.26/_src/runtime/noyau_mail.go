@@ -1,13 +1,11 @@
 package runtime
 
-// Mailboxes: words in memory that other members of the family write, and that the
-// scheduler looks at where it would look at the host's poll. See internal/noyau/rt.Mailbox.
+// Mailboxes: words in memory that other members of the family write: see noyauLook. See
+// internal/noyau/rt.Mailbox.
 //
-// An idle pVM looks for a while before it sleeps: to sleep and to be woken costs about as
-// much as noyauSpin, and what is seen meanwhile costs no call on either side. That is
-// only of use while the other member runs on another processor, so the time is halved
-// when nothing has come of it, down to none, and tried anew now and then while things come
-// soon after this pVM has gone to sleep.
+// How long an idle pVM looks before it sleeps is about what it costs to sleep and to be
+// woken. The time is halved when nothing has come of it, down to none, and tried anew now
+// and then while things come soon after this pVM has gone to sleep.
 
 import (
 	"internal/noyau/abi"
@@ -38,7 +36,6 @@ var noyauMailboxes struct {
 	n     int
 	spin  int64 // how long to look before the next sleep, ns
 	limit int64 // its most
-	begin int64 // when this pVM went to sleep
 	short int   // sleeps that were since it last looked at all
 }
 
@@ -106,8 +103,8 @@ func noyauMailForget() {
 	noyauMailboxes.n = 0
 }
 
-// noyauLook makes ready who waits for what has come. It may run without a P.
-func noyauLook(toRun *gList) (delta int32, found bool) {
+// noyauLookMail is noyauLook for mailboxes.
+func noyauLookMail(toRun *gList, paid bool) (delta int32, found bool) {
 	t := &noyauMailboxes
 	for i := 0; i < t.n; i++ {
 		m := t.list[i]
@@ -117,46 +114,36 @@ func noyauLook(toRun *gList) (delta int32, found bool) {
 			found = true
 		}
 	}
+	if found && paid {
+		t.spin = t.limit
+	}
 	return delta, found
 }
 
-// noyauMailSleep looks for a while, and then says that this pVM sleeps. If something has
-// come it does not.
-func noyauMailSleep(delay int64, toRun *gList) (delta int32, found bool) {
-	t := &noyauMailboxes
-	t.begin = nanotime()
-	if delta, found = noyauLook(toRun); found {
-		return
+// noyauSpinMail is how long to look at the mailboxes before this pVM sleeps, ns.
+func noyauSpinMail() int64 {
+	if t := &noyauMailboxes; t.n != 0 && t.spin >= noyauSpinLeast {
+		return t.spin
 	}
-	if t.spin >= noyauSpinLeast {
-		end := t.spin
-		if delay >= 0 && delay < end {
-			end = delay
-		}
-		for end += t.begin; ; {
-			for range 16 {
-				procyield(2)
-				if delta, found = noyauLook(toRun); found {
-					t.spin = t.limit
-					return
-				}
-			}
-			if nanotime() >= end {
-				break
-			}
-		}
-		t.spin /= 2
-	}
-	for i := 0; i < t.n; i++ {
-		atomic.Xchg(t.list[i].asleep, 1) // before the words are read again
-	}
-	if delta, found = noyauLook(toRun); found {
-		noyauMailAwake()
-	}
-	return
+	return 0
 }
 
-// noyauMailAwake follows noyauMailSleep.
+// noyauSpunMail is told that looking for so long was in vain.
+func noyauSpunMail() {
+	if noyauMailboxes.n != 0 {
+		noyauMailboxes.spin /= 2
+	}
+}
+
+// noyauSayMail says that this pVM sleeps, before the words are looked at again.
+func noyauSayMail() {
+	t := &noyauMailboxes
+	for i := 0; i < t.n; i++ {
+		atomic.Xchg(t.list[i].asleep, 1)
+	}
+}
+
+// noyauMailAwake follows noyauSayMail.
 func noyauMailAwake() {
 	t := &noyauMailboxes
 	for i := 0; i < t.n; i++ {
@@ -172,7 +159,7 @@ func noyauMailRung(s *noyauSource) {
 		return
 	}
 	for i := 0; i < t.n; i++ {
-		if t.list[i].source == s && nanotime()-t.begin < 2*t.limit {
+		if t.list[i].source == s && nanotime()-noyauIdle < 2*t.limit {
 			if t.short++; t.short >= noyauSpinRetry {
 				t.short, t.spin = 0, t.limit
 			}

@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"noyau.dev/pvm"
+	"noyau.dev/test/internal/cases"
+)
+
+// killed: members die at any moment while they take jobs from one queue and answer into
+// another. Who dies takes one job with it at most, and nobody hangs.
+func killed(args []string) {
+	kills := number(args[0])
+	workers := kills + 2
+	jobs, results := must(pvm.NewQueue()), must(pvm.NewQueue())
+	work := func() {
+		jobs.CloseSend()
+		results.CloseReceive()
+		b := make([]byte, pvm.MaxMessage)
+		for {
+			n, err := jobs.Receive(b)
+			if err == io.EOF {
+				os.Exit(0)
+			}
+			if err != nil {
+				cases.Die("a worker:", err)
+			}
+			for _, c := range b[4:n] {
+				if c != b[4] {
+					cases.Die("a job is not whole")
+				}
+			}
+			if err := results.Send(b[:min(n, 5000)]); err != nil {
+				cases.Die("a worker:", err)
+			}
+		}
+	}
+	var alive []int
+	for range workers {
+		alive = append(alive, fork(work))
+	}
+	var sent atomic.Int64
+	var over atomic.Bool
+	sending := make(chan bool)
+	go func() {
+		defer close(sending)
+		for i := uint32(0); !over.Load(); i++ {
+			size := 5 + rand.IntN(100)
+			if i%4 == 0 {
+				size = pvm.MaxMessage - rand.IntN(1000)
+			}
+			m := bytes.Repeat([]byte{byte(i)}, size)
+			binary.LittleEndian.PutUint32(m, i)
+			if err := jobs.Send(m); err != nil {
+				cases.Die("send:", err)
+			}
+			sent.Add(1)
+		}
+	}()
+	go func() {
+		for i := range kills {
+			time.Sleep(time.Duration(rand.IntN(4000)) * time.Microsecond)
+			if err := pvm.Signal(alive[i], syscall.SIGKILL); err != nil {
+				cases.Die("kill:", err)
+			}
+			if i%2 == 0 { // the others are not waited for yet
+				pvm.Wait(alive[i])
+			}
+		}
+		over.Store(true)
+		<-sending
+		jobs.CloseSend()
+		results.CloseSend()
+	}()
+	seen := map[uint32]bool{}
+	b := make([]byte, pvm.MaxMessage)
+	for {
+		n, err := results.Receive(b)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			cases.Die("receive:", err)
+		}
+		id := binary.LittleEndian.Uint32(b)
+		if seen[id] || n < 5 {
+			cases.Die("job", id, "came twice, or as", n, "bytes")
+		}
+		seen[id] = true
+	}
+	for _, p := range alive[kills:] {
+		wait(p, 0)
+	}
+	if lost := int(sent.Load()) - len(seen); lost < 0 || lost > kills {
+		cases.Die(lost, "of", sent.Load(), "jobs are lost by", kills, "deaths")
+	}
+	fmt.Println("done")
+}
+
+// forged: a member writes anything into the memory behind a pair and into what the library
+// OS keeps of shared memory. The other gets data or errors there, ends what it began, and
+// all else works.
+func forged([]string) {
+	a, b, err := pvm.Pair()
+	if err != nil {
+		cases.Die(err)
+	}
+	pattern := []byte("what lies at the beginning of the ring")
+	if _, err := a.Write(pattern); err != nil {
+		cases.Die(err)
+	}
+	m := must(pvm.Share(400_000)) // of about the size of a pair, so it lies beside it
+	good := must(pvm.NewQueue())
+	stop := must(pvm.Share(8))
+	head := unsafe.Pointer(&m.Bytes()[0])
+	ring := func() unsafe.Pointer {
+		const page, far = 4096, 1 << 20
+		base := uintptr(head) &^ (page - 1)
+		for off := uintptr(page); off < far; off += page {
+			for _, at := range [2]uintptr{base + off, base - off} {
+				p := *(*unsafe.Pointer)(unsafe.Pointer(&at))
+				if bytes.Equal(unsafe.Slice((*byte)(p), len(pattern)), pattern) {
+					return unsafe.Add(p, -page)
+				}
+			}
+		}
+		cases.Die("the ring is not to be found")
+		return nil
+	}()
+	got := make([]byte, len(pattern))
+	if _, err := io.ReadFull(b, got); err != nil || !bytes.Equal(got, pattern) {
+		cases.Die(got, err)
+	}
+	word := func(p unsafe.Pointer, i int) *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Add(p, 4*i)) }
+	pid := fork(func() {
+		for stop.Uint32(0).Load() == 0 {
+			w := word(ring, rand.IntN(160))
+			if rand.IntN(8) == 0 {
+				w = word(unsafe.Add(head, -128), rand.IntN(32))
+			}
+			switch rand.IntN(5) {
+			case 0:
+				w.Store(rand.Uint32())
+			case 1:
+				w.Add(rand.Uint32N(1 << 17))
+			case 2:
+				w.Store(1 << 31)
+			default:
+				w.Store(0)
+			}
+			if rand.IntN(100) == 0 { // which rings, whatever it finds
+				a.SetWriteDeadline(time.Now().Add(time.Millisecond))
+				b.SetWriteDeadline(time.Now().Add(time.Millisecond))
+				a.Write(pattern[:1])
+				b.Write(pattern[:1])
+			}
+		}
+	})
+	healthy := fork(func() {
+		for i := 0; stop.Uint32(0).Load() == 0; i++ {
+			if err := good.Send(fmt.Append(nil, i)); err != nil {
+				cases.Die(err)
+			}
+			if i%50 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		good.Send([]byte("end"))
+	})
+	var wg sync.WaitGroup
+	for i, f := range []*os.File{a, b} {
+		wg.Go(func() {
+			p := make([]byte, 1+i*80<<10)
+			for stop.Uint32(0).Load() == 0 {
+				f.SetDeadline(time.Now().Add(5 * time.Millisecond))
+				f.Read(p)
+				f.Write(p)
+			}
+		})
+	}
+	wg.Go(func() {
+		for stop.Uint32(0).Load() == 0 {
+			if err := m.Wake(); err != nil {
+				cases.Die(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	wg.Go(func() {
+		time.Sleep(500 * time.Millisecond)
+		stop.Uint32(0).Store(1)
+	})
+	for i := 0; ; i++ {
+		p := make([]byte, 20)
+		n, err := good.Receive(p)
+		if err != nil {
+			cases.Die(err)
+		}
+		if string(p[:n]) == "end" && i > 0 {
+			break
+		}
+		if string(p[:n]) != fmt.Sprint(i) {
+			cases.Die("message", i, "is", string(p[:n]))
+		}
+	}
+	wg.Wait()
+	a.Close()
+	b.Close()
+	wait(pid, 0)
+	wait(healthy, 0)
+	fmt.Println("done")
+}
+
+// files: the ends of a pair are files like any others.
+func pairFiles([]string) {
+	a, b, err := pvm.Pair()
+	if err != nil {
+		cases.Die(err)
+	}
+	p := make([]byte, 1<<20)
+	a.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	if _, err := a.Read(p); !errors.Is(err, os.ErrDeadlineExceeded) {
+		cases.Die("read:", err)
+	}
+	a.SetReadDeadline(time.Time{})
+	a.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+	n, err := a.Write(p)
+	if !errors.Is(err, os.ErrDeadlineExceeded) || n < 64<<10 || n > 512<<10 {
+		cases.Die("write:", n, err)
+	}
+	a.SetWriteDeadline(time.Time{})
+	wrote := make(chan error)
+	go func() {
+		_, err := a.Write(p[:300<<10])
+		wrote <- err
+	}()
+	if _, err := io.ReadFull(b, p[:n+300<<10]); err != nil {
+		cases.Die(err)
+	}
+	if err := <-wrote; err != nil {
+		cases.Die(err)
+	}
+	// A close ends what is blocked, here and at the other end.
+	for _, f := range []*os.File{a, b} {
+		go func() {
+			_, err := f.Read(make([]byte, 1))
+			wrote <- err
+		}()
+	}
+	time.Sleep(10 * time.Millisecond)
+	a.Close()
+	if x, y := <-wrote, <-wrote; !errors.Is(x, os.ErrClosed) && !errors.Is(y, os.ErrClosed) || x != io.EOF && y != io.EOF {
+		cases.Die(x, y)
+	}
+	if _, err := b.Write(p[:1]); !errors.Is(err, syscall.EPIPE) {
+		cases.Die("a write to nobody:", err)
+	}
+	b.Close()
+	// In blocking mode, as a program without os.File has it.
+	x, y, err := pvm.Pair()
+	if err != nil {
+		cases.Die(err)
+	}
+	fd, fd2 := int(x.Fd()), int(y.Fd())
+	syscall.SetNonblock(fd, false)
+	syscall.SetNonblock(fd2, false)
+	go func() {
+		time.Sleep(5 * time.Millisecond)
+		syscall.Write(fd2, p[:200<<10])
+		y.Close()
+	}()
+	for total := 0; ; total += n {
+		if n, err = syscall.Read(fd, p); err != nil {
+			cases.Die(err)
+		}
+		if n == 0 {
+			if total != 200<<10 {
+				cases.Die("read", total)
+			}
+			break
+		}
+	}
+	x.Close()
+	// Many, and each is given back.
+	for range 3000 {
+		x, y, err := pvm.Pair()
+		if err != nil {
+			cases.Die(err)
+		}
+		x.Write(p[:10])
+		x.Close()
+		y.Close()
+	}
+	fmt.Println("done")
+}
