@@ -110,7 +110,7 @@ func drainGuest(fd int) {
 		if _, err := unix.Poll(p, 1000); err != nil && err != unix.EINTR {
 			return
 		}
-		n, fds, _, err := recvPacket(fd, buf)
+		n, fds, _, err := recvPacket(fd, buf, oobRoom)
 		for _, f := range fds {
 			unix.Close(f)
 		}

@@ -152,7 +152,7 @@ func (g *guest) recv() answer {
 		break
 	}
 	buf := make([]byte, abi.MaxMsg)
-	n, fds, _, err := recvPacket(g.fd, buf)
+	n, fds, _, err := recvPacket(g.fd, buf, unix.CmsgSpace(4*abi.MaxRights))
 	if err != nil {
 		g.t.Fatalf("receiving a message: %v", err)
 	}

@@ -37,7 +37,7 @@ func (b *Broker) receive(handle func(p []byte, whole bool, fds []int)) error {
 	)
 	werr := b.raw.Read(func(fd uintptr) bool {
 		buf = buffers.Get().(*[]byte)
-		n, fds, flags, err = recvPacket(int(fd), *buf)
+		n, fds, flags, err = recvPacket(int(fd), *buf, oobRoom)
 		if err == unix.EAGAIN {
 			// Parked without a buffer.
 			buffers.Put(buf)
@@ -67,11 +67,11 @@ func (b *Broker) receive(handle func(p []byte, whole bool, fds []int)) error {
 	return nil
 }
 
-func recvPacket(fd int, buf []byte) (n int, fds []int, flags int, err error) {
+func recvPacket(fd int, buf []byte, room int) (n int, fds []int, flags int, err error) {
 	var oob [64]byte
 	var oobn int
 	for {
-		n, oobn, flags, _, err = unix.Recvmsg(fd, buf, oob[:oobRoom], unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		n, oobn, flags, _, err = unix.Recvmsg(fd, buf, oob[:room], unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		if err != unix.EINTR {
 			break
 		}
