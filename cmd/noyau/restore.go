@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"noyau.dev/host/build"
 	"noyau.dev/host/image"
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/snapshot"
@@ -60,6 +61,7 @@ func (f *restoreFlags) open(cmd *cobra.Command, name string) (*frozen, error) {
 	if t.image, err = image.Open(img); err != nil {
 		return nil, &exitCode{exitError, fmt.Errorf("%w\n%s needs the image that it was made of; say with --image where it is", err, name)}
 	}
+	build.Used(img)
 	if !cmd.Flags().Changed("publish") {
 		f.publish = t.meta.Publish
 	}

@@ -68,6 +68,14 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "noyau"), nil
 }
 
+// makeCache makes a directory of the cache.
+func makeCache(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("no place for what is built: %w; set XDG_CACHE_HOME to a directory that can be written", err)
+	}
+	return nil
+}
+
 // Shadow returns the shadow GOROOT for the Go toolchain of dir, making it if need be,
 // and the toolchain's version.
 func Shadow(ctx context.Context, dir string, env []string) (root, version string, err error) {

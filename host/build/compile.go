@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"noyau.dev/host/image"
 )
@@ -77,6 +78,9 @@ func Build(ctx context.Context, o Options) (Result, error) {
 			return Result{}, err
 		}
 	}
+	if cache, err := CacheDir(); err == nil {
+		trim(cache, time.Now())
+	}
 	if res.Path == "" {
 		res.Path = img
 		return res, nil
@@ -128,9 +132,10 @@ func rawPath(o Options, version string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q %q %q %v %q", dir, o.Package, o.GoFlags, o.Test, version)
 	root := filepath.Join(cache, "build", fmt.Sprintf("%x", h.Sum(nil))[:16])
-	if err := os.MkdirAll(root, 0o755); err != nil {
+	if err := makeCache(root); err != nil {
 		return "", err
 	}
+	used(root)
 	return filepath.Join(root, DefaultName(o.Package, o.Dir)), nil
 }
 

@@ -146,9 +146,10 @@ func fields(data []byte) [][]string {
 func shadowRoot(cache, goroot, version string, ps *patchSet) (string, error) {
 	dir := filepath.Join(cache, "goroot", version+"-"+ps.id)
 	if have, err := os.ReadFile(filepath.Join(dir, ".noyau")); err == nil && string(have) == goroot {
+		used(dir)
 		return dir, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := makeCache(filepath.Dir(dir)); err != nil {
 		return "", err
 	}
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".making-")
