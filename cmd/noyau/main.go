@@ -88,7 +88,7 @@ type command struct {
 	make        func() *cobra.Command
 }
 
-// commands returns all of them, in the order of the help text.
+// commands returns all of them; the help text sorts them.
 func commands() []command {
 	return []command{
 		{"build", "run", newBuild},
@@ -129,8 +129,10 @@ starts like a process and is isolated like a virtual machine.
   noyau ps                                see what runs`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// Of SuggestionsFor.
+		SuggestionsMinimumDistance: 2,
+		Args:                       noCommand,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exitCode{exitError, fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath())}
@@ -152,6 +154,18 @@ starts like a process and is isolated like a virtual machine.
 		root.AddCommand(cmd)
 	}
 	return root
+}
+
+// noCommand is the error of a name that no command has.
+func noCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	said := ""
+	for _, s := range root.SuggestionsFor(args[0]) {
+		said += fmt.Sprintf("\nDid you mean '%s %s'?", root.Name(), s)
+	}
+	return &exitCode{exitError, fmt.Errorf("unknown command %q%s\nSee '%s --help'", args[0], said, root.Name())}
 }
 
 // runCode gives an error of `noyau run` the exit code that docker users expect.

@@ -319,7 +319,7 @@ func install(img, dst string) error {
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(dst), ".noyau-")
 	if err != nil {
-		return err
+		return fmt.Errorf("no place for the image %s: %w; choose another with -o", dst, errors.Unwrap(err))
 	}
 	defer os.Remove(tmp.Name())
 	data, err := os.ReadFile(img)

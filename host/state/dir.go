@@ -78,7 +78,7 @@ func makePrivate(dir string) error {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return fmt.Errorf("no place for the state of pVMs: %w; set XDG_STATE_HOME and XDG_RUNTIME_DIR to directories that can be written", err)
 	}
 	if err := ownDir(dir); err != nil {
 		return err

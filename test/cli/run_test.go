@@ -109,6 +109,8 @@ func TestExitCodes(t *testing.T) {
 		{127, []string{"run", "./none"}, []string{"./none", "no such"}},
 		{127, []string{"run", "/none.img"}, []string{"no such"}},
 		{127, []string{"run", "nonesuch"}, []string{"nonesuch"}},
+		{125, []string{"rnu", probe}, []string{`"rnu"`, "'noyau run'", "noyau --help"}},
+		{1, []string{"build", "-o", "/none/x.img", "../../examples/hello"}, []string{"/none/x.img", "no such file or directory", "-o"}},
 		{1, []string{"build", "./testdata/none"}, []string{"none"}},
 		{1, []string{"build", "fmt"}, []string{"not a main package"}},
 		{1, []string{"build", "-race", "./testdata/probe"}, []string{"race", "threads"}},
@@ -267,6 +269,26 @@ func TestForegroundIsManaged(t *testing.T) {
 	}
 	if got := u.ok("ps", "-aq"); got != "" {
 		t.Errorf("left: %q", got)
+	}
+}
+
+// Without a place for it the error says which variable names one.
+func TestNoPlace(t *testing.T) {
+	u := newUser(t)
+	for _, tt := range []struct {
+		env, word string
+		args      []string
+	}{
+		{"XDG_STATE_HOME=/dev/null", "XDG_STATE_HOME", []string{"run", "-d", probe, "exit", "0"}},
+		{"XDG_RUNTIME_DIR=/dev/null", "", []string{"run", probe, "exit", "0"}},
+		{"XDG_STATE_HOME=/dev/null", "", []string{"run", probe, "exit", "0"}}, // it is only not listed
+		{"XDG_CACHE_HOME=/dev/null", "XDG_CACHE_HOME", []string{"run", "../../examples/hello"}},
+	} {
+		c := u.cmd(tt.args...)
+		c.Env = append(c.Env, tt.env)
+		if r := u.finish(c); tt.word == "" && r.code != 0 || tt.word != "" && (r.code != 125 || !strings.Contains(r.err, "set "+tt.word)) {
+			t.Errorf("%s %q: %+v", tt.env, tt.args, r)
+		}
 	}
 }
 
