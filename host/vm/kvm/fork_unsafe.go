@@ -47,7 +47,7 @@ func (v *VM) Remake(s *State) (failed string, e unix.Errno) {
 	if _, e := ioctl(v.vcpu, reqSetCPUID, unsafe.Pointer(v.cpuid)); e != 0 {
 		return "set CPUID", e
 	}
-	if _, e := ioctl(v.vcpu, reqSetXCRs, unsafe.Pointer(v.xcrs)); e != 0 {
+	if _, e := ioctl(v.vcpu, reqSetXCRs, unsafe.Pointer(&v.xcrs)); e != 0 {
 		return "set XCR0", e
 	}
 	if n, e := ioctl(v.vcpu, reqSetMSRs, unsafe.Pointer(&v.msrs)); e != 0 || n != uintptr(v.msrs.n) {
@@ -74,6 +74,6 @@ func (v *VM) CloseDevice() {
 }
 
 // CanRemake reports whether Remake is possible in a fork.
-func (v *VM) CanRemake() bool { return v.dev >= 0 && v.cpuid != nil && v.xcrs != nil }
+func (v *VM) CanRemake() bool { return v.dev >= 0 && v.cpuid != nil && v.xcrs.n != 0 }
 
 func closeFD(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }

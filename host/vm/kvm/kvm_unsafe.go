@@ -16,10 +16,11 @@ type VM struct {
 	dev, vm, vcpu int
 	mapped        []byte
 	run           *run
+	size          uintptr // of the shared page
 
 	// What was set, for Remake.
 	cpuid   *cpuidList
-	xcrs    *xcrList
+	xcrs    xcrList
 	msrs    msrList
 	zeroTSC bool
 }
@@ -74,9 +75,9 @@ func ioctlNumber(fd int, req, arg uintptr) (uintptr, unix.Errno) {
 	}
 }
 
-// Create makes a VM and its vCPU through the descriptor dev of /dev/kvm. A VM
-// belongs to the address space that made it: no other process can run it.
-func Create(dev int) (*VM, error) {
+// Prepare returns a VM that Create can make through the descriptor dev of /dev/kvm, which is
+// all that it can for a process to be forked. It says what this host's KVM lacks.
+func Prepare(dev int) (*VM, error) {
 	if v, e := ioctl(dev, reqAPIVersion, nil); e != 0 || v != 12 {
 		return nil, fmt.Errorf("kvm: want interface version 12 of /dev/kvm, got %d (%v)", v, e)
 	}
@@ -92,24 +93,32 @@ func Create(dev int) (*VM, error) {
 	if e != 0 || size < unsafe.Sizeof(run{}) {
 		return nil, fmt.Errorf("kvm: size of the shared page: %d (%v)", size, e)
 	}
-	vm, e := ioctl(dev, reqCreateVM, nil)
+	return &VM{dev: dev, vm: -1, vcpu: -1, size: size, cpuid: new(cpuidList)}, nil
+}
+
+// Create makes the VM and its vCPU. A VM belongs to the address space that made it: no
+// other process can run it.
+func (v *VM) Create() error {
+	vm, e := ioctl(v.dev, reqCreateVM, nil)
 	if e != 0 {
-		return nil, fmt.Errorf("kvm: create VM: %w", e)
+		return fmt.Errorf("kvm: create VM: %w", e)
 	}
 	vcpu, e := ioctl(int(vm), reqCreateVCPU, nil)
 	if e != 0 {
-		unix.Close(int(vm))
-		return nil, fmt.Errorf("kvm: create vCPU: %w", e)
+		closeFD(int(vm))
+		return fmt.Errorf("kvm: create vCPU: %w", e)
 	}
-	b, err := unix.Mmap(int(vcpu), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		unix.Close(int(vcpu))
-		unix.Close(int(vm))
-		return nil, fmt.Errorf("kvm: map the shared page: %w", err)
+	p, _, e := unix.RawSyscall6(unix.SYS_MMAP, 0, v.size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, vcpu, 0)
+	if e != 0 {
+		closeFD(int(vcpu))
+		closeFD(int(vm))
+		return fmt.Errorf("kvm: map the shared page: %w", e)
 	}
-	v := &VM{dev: dev, vm: int(vm), vcpu: int(vcpu), mapped: b, run: (*run)(unsafe.Pointer(&b[0]))}
+	v.vm, v.vcpu = int(vm), int(vcpu)
+	v.run = *(**run)(unsafe.Pointer(&p))
+	v.mapped = unsafe.Slice((*byte)(unsafe.Pointer(v.run)), v.size)
 	v.run.validRegs = syncRegs
-	return v, nil
+	return nil
 }
 
 // Detached returns a VM without KVM behind it, for tests of what surrounds one: it
@@ -121,7 +130,7 @@ func Detached() *VM {
 
 // Close ends the VM. The descriptor of /dev/kvm stays open.
 func (v *VM) Close() {
-	unix.Munmap(v.mapped)
+	unix.RawSyscall(unix.SYS_MUNMAP, uintptr(unsafe.Pointer(v.run)), v.size, 0)
 	unix.Close(v.vcpu)
 	unix.Close(v.vm)
 }
@@ -135,12 +144,12 @@ func (v *VM) Raise(low int) error {
 		if *fd < 0 || *fd >= low {
 			continue
 		}
-		n, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, low)
-		if err != nil {
-			return fmt.Errorf("kvm: move descriptor %d to %d and above: %w", *fd, low, err)
+		n, _, e := unix.RawSyscall(unix.SYS_FCNTL, uintptr(*fd), unix.F_DUPFD_CLOEXEC, uintptr(low))
+		if e != 0 {
+			return fmt.Errorf("kvm: move descriptor %d to %d and above: %w", *fd, low, e)
 		}
-		unix.Close(*fd)
-		*fd = n
+		closeFD(*fd)
+		*fd = int(n)
 	}
 	return nil
 }
@@ -181,10 +190,11 @@ func SupportedCPUID(dev int) ([]CPUIDEntry, error) {
 	return append([]CPUIDEntry(nil), b.e[:b.n]...), nil
 }
 
+// Show says what SetCPUID will set; it may come before Create.
+func (v *VM) Show(list []CPUIDEntry) { v.cpuid.n = uint32(copy(v.cpuid.e[:], list)) }
+
 // SetCPUID sets what the guest sees; leaves that are not in it read as zeros.
-func (v *VM) SetCPUID(list []CPUIDEntry) error {
-	v.cpuid = new(cpuidList)
-	v.cpuid.n = uint32(copy(v.cpuid.e[:], list))
+func (v *VM) SetCPUID() error {
 	if _, e := ioctl(v.vcpu, reqSetCPUID, unsafe.Pointer(v.cpuid)); e != 0 {
 		return fmt.Errorf("kvm: set CPUID (%d entries): %w", v.cpuid.n, e)
 	}
@@ -193,9 +203,8 @@ func (v *VM) SetCPUID(list []CPUIDEntry) error {
 
 // SetXCR0 sets which extended states the guest has.
 func (v *VM) SetXCR0(mask uint64) error {
-	v.xcrs = new(xcrList)
 	v.xcrs.n, v.xcrs.e[0].value = 1, mask
-	if _, e := ioctl(v.vcpu, reqSetXCRs, unsafe.Pointer(v.xcrs)); e != 0 {
+	if _, e := ioctl(v.vcpu, reqSetXCRs, unsafe.Pointer(&v.xcrs)); e != 0 {
 		return fmt.Errorf("kvm: set XCR0 to %#x: %w", mask, e)
 	}
 	return nil

@@ -18,20 +18,20 @@ func reserve(size, align int, huge bool) ([]byte, error) {
 	if align > page {
 		extra = align
 	}
-	p, err := unix.MmapPtr(-1, 0, nil, uintptr(size+extra), protRW, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
-	if err != nil {
-		return nil, fmt.Errorf("vm: reserve %d bytes of address space: %w", size, err)
+	p, _, e := unix.RawSyscall6(unix.SYS_MMAP, 0, uintptr(size+extra), protRW, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE, ^uintptr(0), 0)
+	if e != 0 {
+		return nil, fmt.Errorf("vm: reserve %d bytes of address space: %w", size, e)
 	}
-	b := unsafe.Slice((*byte)(p), size+extra)
+	b := unsafe.Slice(*(**byte)(unsafe.Pointer(&p)), size+extra)
 	if extra != 0 {
-		skip := -uintptr(p) & uintptr(align-1)
+		skip := -p & uintptr(align-1)
 		b = b[skip : int(skip)+size]
 	}
 	if !huge {
 		smallPages(b)
 	}
 	// Guest memory is of no use in a core dump, and no child must share it.
-	unix.Madvise(b, unix.MADV_DONTDUMP)
+	madvise(b, unix.MADV_DONTDUMP)
 	return b[:size:size], nil
 }
 
@@ -48,9 +48,9 @@ func mapFile(mem []byte, o uint64, fd int, s Segment) error {
 	size := (s.Size + page - 1) &^ (page - 1)
 	file := (s.File + page - 1) &^ (page - 1)
 	if file != 0 {
-		_, err := unix.MmapPtr(fd, s.Offset, unsafe.Pointer(&mem[o]), uintptr(file), prot, unix.MAP_PRIVATE|unix.MAP_FIXED)
-		if err != nil {
-			return fmt.Errorf("vm: map the segment at %#x: %w", s.Addr, err)
+		_, _, e := unix.RawSyscall6(unix.SYS_MMAP, ptr(mem[o:]), uintptr(file), uintptr(prot), unix.MAP_PRIVATE|unix.MAP_FIXED, uintptr(fd), uintptr(s.Offset))
+		if e != 0 {
+			return fmt.Errorf("vm: map the segment at %#x: %w", s.Addr, e)
 		}
 	}
 	if s.Prot&Write != 0 {

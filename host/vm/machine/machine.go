@@ -18,6 +18,7 @@ type Machine struct {
 	VM    *kvm.VM
 	sregs kvm.Sregs // the template of CPL 3
 	cur   kvm.Sregs
+	cr4   uint64 // bits of CR4 that only some processors have
 	// XCR0 is the set of extended states that the guest has, XSize the bytes
 	// that they take in an XSAVE area.
 	XCR0  uint64
@@ -31,16 +32,53 @@ type Machine struct {
 // New makes everything that does not depend on an image. cpuid is what HostCPUID
 // returned on this host; nil: New asks.
 func New(dev int, cpuid []kvm.CPUIDEntry) (*Machine, error) {
-	vm, err := kvm.Create(dev)
-	if err != nil {
+	m, err := Prepare(dev, cpuid)
+	if err == nil {
+		err = m.Make()
+	}
+	return m, err
+}
+
+// Prepare does of New what takes no virtual machine, and can so be done once for many forks
+// of a process. Make does the rest.
+func Prepare(dev int, host []kvm.CPUIDEntry) (m *Machine, err error) {
+	m = new(Machine)
+	if m.VM, err = kvm.Prepare(dev); err != nil {
 		return nil, err
 	}
-	m := &Machine{VM: vm}
-	if err := m.init(cpuid); err != nil {
-		vm.Close()
-		return nil, err
+	if len(host) == 0 {
+		if host, err = m.VM.SupportedCPUID(); err != nil {
+			return nil, err
+		}
 	}
+	list, xcr0, extra := filterCPUID(host)
+	if xcr0&3 != 3 {
+		return nil, fmt.Errorf("vm: this host's KVM offers no XSAVE to guests (XCR0 %#x)", xcr0)
+	}
+	m.VM.Show(list)
+	m.XCR0, m.XSize, m.cr4 = xcr0, xsize(list, xcr0), extra
+	for _, e := range list {
+		if e.Function == 1 {
+			m.HWCap = e.EDX
+		}
+	}
+	if m.XSize > kvm.XSaveSize {
+		return nil, fmt.Errorf("vm: extended state of %d bytes, more than KVM's %d", m.XSize, kvm.XSaveSize)
+	}
+	m.region.room()
 	return m, nil
+}
+
+// Make makes the machine that was prepared. It does not allocate.
+func (m *Machine) Make() error {
+	if err := m.VM.Create(); err != nil {
+		return err
+	}
+	err := m.init()
+	if err != nil {
+		m.VM.Close()
+	}
+	return err
 }
 
 // Detached returns a machine that cannot run, for tests of what surrounds one.
@@ -49,37 +87,19 @@ func Detached() (*Machine, error) {
 	return m, m.initSystem(m.VM)
 }
 
-func (m *Machine) init(host []kvm.CPUIDEntry) (err error) {
+func (m *Machine) init() error {
 	if err := m.initSystem(m.VM); err != nil {
 		return err
 	}
-	if len(host) == 0 {
-		if host, err = m.VM.SupportedCPUID(); err != nil {
-			return err
-		}
-	}
-	list, xcr0, extra := filterCPUID(host)
-	if xcr0&3 != 3 {
-		return fmt.Errorf("vm: this host's KVM offers no XSAVE to guests (XCR0 %#x)", xcr0)
-	}
-	if err := m.VM.SetCPUID(list); err != nil {
+	if err := m.VM.SetCPUID(); err != nil {
 		return err
 	}
 	if err := m.VM.Sregs(&m.sregs); err != nil {
 		return err
 	}
-	m.XCR0, m.XSize = xcr0, xsize(list, xcr0)
-	for _, e := range list {
-		if e.Function == 1 {
-			m.HWCap = e.EDX
-		}
-	}
-	if m.XSize > kvm.XSaveSize {
-		return fmt.Errorf("vm: extended state of %d bytes, more than KVM's %d", m.XSize, kvm.XSaveSize)
-	}
-	userSregs(&m.sregs, m.t.root, extra)
+	userSregs(&m.sregs, m.t.root, m.cr4)
 	m.VM.SetSregs(&m.sregs)
-	if err := m.VM.SetXCR0(xcr0); err != nil {
+	if err := m.VM.SetXCR0(m.XCR0); err != nil {
 		return err
 	}
 	if err := m.VM.SetMSR(msrLSTAR, superStub+vectorSyscall*stubSize); err != nil {

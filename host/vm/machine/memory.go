@@ -91,6 +91,9 @@ func (m *Memory) initSystem(vm *kvm.VM) (err error) {
 	}
 	m.system = m.all[:systemSize:systemSize]
 	smallPages(m.all[:gpaRegion])
+	populate(m.system[:firstSystem*page], true)
+	populate(m.system[(pageRing-1)*page:][:3*page], true) // with the top of the stack
+	populate(m.system[pageTable*page:][:firstTables*page], true)
 	m.t.init(m.system)
 	if err := buildSystem(m.system, &m.t); err != nil {
 		return err

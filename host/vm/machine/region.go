@@ -19,6 +19,8 @@ const (
 	stride = 16 << 20
 	// firstHeap is what a program touches of the heap before main, and a little more.
 	firstHeap = 448 << 10
+	// firstSystem pages of the system area and firstTables of tables are written at each start.
+	firstSystem, firstTables = 5, 12
 	// Of each segment of an image, how much is populated at the start.
 	firstText, firstData = 4 << 20, 512 << 10
 )
@@ -57,14 +59,20 @@ func (m *Memory) InitRegion(limit uint64) error {
 	if limit == 0 {
 		return fmt.Errorf("vm: the memory region must have at least %d bytes", chunk)
 	}
-	m.region = region{
-		mem: m.all[gpaRegion:][:limit:limit], slots: make([]uint32, (limit+slotSize-1)/slotSize), next: slotRegion,
-	}
+	m.region.room()
+	m.region.mem, m.region.next = m.all[gpaRegion:][:limit:limit], slotRegion
+	m.region.slots = m.region.slots[:(limit+slotSize-1)/slotSize]
 	for i := range min(homeSlots, len(m.region.slots)) {
 		m.region.slots[i] = slotHome
 	}
-	m.region.made = make([]uint32, 0, len(m.region.slots))
 	return nil
+}
+
+// room makes what a region of any size needs, if it has not been made.
+func (g *region) room() {
+	if g.slots == nil {
+		g.slots, g.made = make([]uint32, abi.RegionMax/slotSize), make([]uint32, 0, abi.RegionMax/slotSize)
+	}
 }
 
 // OpenRegion makes the first n bytes of the region the guest's before it asks for them,

@@ -67,6 +67,7 @@ type orders struct {
 	zygote             bool
 	isBorn, direct     bool   // a zygote has made it; its order comes unasked
 	began              int64  // when
+	ahead              *ahead // what the zygote had for it
 	template           bool   // a shell of one image and one snapshot, which come first
 	memory             uint64 // its limit of memory
 	order              int64  // when a shell got its image

@@ -48,7 +48,6 @@ func (r *Runner) startForks() {
 		r.m.VM.CloseDevice()
 		return
 	}
-	r.forks.watched = newHandles(0)
 	deepen()
 }
 

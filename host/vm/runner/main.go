@@ -53,11 +53,11 @@ func begun(env []string, begin int64) (*Runner, error) {
 		}
 		begin = o.began
 	}
-	cfg := &Config{alone: o.isBorn, Args: os.Args, Env: guestEnv, SpinMax: spinMax, Image: o.image, KVM: o.kvm}
+	cfg := &Config{alone: o.isBorn, ahead: o.ahead, Args: os.Args, Env: guestEnv, SpinMax: spinMax, Image: o.image, KVM: o.kvm}
 	if !o.shell && min(cfg.Image, cfg.KVM) < abi.HandleFirst {
 		return nil, fmt.Errorf("vm: descriptors %d and %d are handles of the guest; it has at least %d", cfg.Image, cfg.KVM, abi.HandleFirst)
 	}
-	m, err := machine.New(cfg.KVM, o.cpuid)
+	m, err := o.makeMachine()
 	if err != nil {
 		return nil, o.late(cfg, err)
 	}
@@ -89,12 +89,24 @@ func begun(env []string, begin int64) (*Runner, error) {
 	if err := r.startTick(); err != nil {
 		return nil, err
 	}
-	if err := seal(Calls(r.boot.Flags&abi.BootNetOut != 0, r.forks.allowed)); err != nil {
+	filter, err := o.ahead.filter(r.boot.Flags&abi.BootNetOut != 0, r.forks.allowed)
+	if err != nil {
+		return nil, err
+	}
+	if err := install(filter); err != nil {
 		return nil, err
 	}
 	r.hold()
 	r.Timing.Sealed = gettime(unix.CLOCK_MONOTONIC)
 	return r, nil
+}
+
+// makeMachine makes what does not depend on an image.
+func (o *orders) makeMachine() (*machine.Machine, error) {
+	if o.ahead == nil {
+		return machine.New(o.kvm, o.cpuid)
+	}
+	return o.ahead.m, o.ahead.m.Make()
 }
 
 // startTick arms the preemption timer. It counts CPU time of this process, so a

@@ -69,6 +69,23 @@ func (r *Runner) recvHandles(c *call, b []byte) uint64 {
 	return v
 }
 
+// rightsOf appends the descriptors in control data that the kernel has stored to list, which
+// must have room. ok says that there are some, and nothing else.
+func rightsOf(control []byte, list []int) (fds []int, ok bool) {
+	le := binary.LittleEndian
+	if len(control) < cmsgHdr+4 || le.Uint32(control[8:]) != unix.SOL_SOCKET || le.Uint32(control[12:]) != unix.SCM_RIGHTS {
+		return list, false
+	}
+	end := le.Uint64(control)
+	if end > uint64(len(control)) || (end-cmsgHdr)/4 > uint64(cap(list)) || (end+7)&^7 < uint64(len(control)) {
+		return list, false
+	}
+	for o := uint64(cmsgHdr); o+4 <= end; o += 4 {
+		list = append(list, int(le.Uint32(control[o:])))
+	}
+	return list, true
+}
+
 // rights are the descriptors in the control data that the kernel has stored.
 func (r *Runner) rights() []uint32 {
 	le := binary.LittleEndian

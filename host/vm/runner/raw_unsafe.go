@@ -105,3 +105,12 @@ func tell(word string) unix.Errno {
 func name(s string) {
 	raw(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(unsafe.StringData(s))), 0, 0, 0, 0)
 }
+
+// mapShared maps the first n bytes of the file behind fd.
+func mapShared(fd, n int) ([]byte, unix.Errno) {
+	p, _, e := unix.RawSyscall6(unix.SYS_MMAP, 0, uintptr(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, uintptr(fd), 0)
+	if e != 0 {
+		return nil, e
+	}
+	return unsafe.Slice(*(**byte)(unsafe.Pointer(&p)), n), 0
+}

@@ -29,17 +29,24 @@ type ring struct {
 const maxClosing = 256
 
 func (g *ring) start(r *Runner) {
+	if g.errs == nil {
+		g.room()
+	}
 	g.r, g.mem = r, r.m.Ring()
+	for i := range abi.VMSlots {
+		binary.LittleEndian.PutUint32(g.mem[abi.VMRingHandles+4*i:], abi.VMSlotFree)
+	}
+	for h := uint64(0); g.has(h) && r.handles.has(h); h++ {
+		g.setBit(abi.VMRingReadable, h, true) // all else is zero
+	}
+}
+
+// room makes the memory that the ring needs besides that shared with the guest.
+func (g *ring) room() {
 	g.stalled, g.ended = newHandles(0), newHandles(0)
 	g.errs = make([]uint8, abi.VMRingHandlesMax)
 	g.closing = make([]uint64, 0, maxClosing)
 	g.marked = make([]uint64, 0, abi.VMRingOutSize/abi.VMRecHeader)
-	for i := range abi.VMSlots {
-		binary.LittleEndian.PutUint32(g.mem[abi.VMRingHandles+4*i:], abi.VMSlotFree)
-	}
-	for h := uint64(0); r.handles.has(h); h++ {
-		g.added(h)
-	}
 }
 
 func (g *ring) word(at int) uint32       { return binary.LittleEndian.Uint32(g.mem[at:]) }

@@ -28,6 +28,7 @@ type Config struct {
 	Handles   int   // descriptors below this number are the guest's
 	SpinMax   int64 // longest busy wait in CallPoll, ns
 
+	ahead *ahead
 	alone bool // the process has one thread: there is no Go scheduler to be told of what blocks
 
 	// What was done before New: the image is mapped, the region is there for a
@@ -80,6 +81,7 @@ type Runner struct {
 	iov      iovec
 	control  [maxControl]byte
 	passed   [abi.MaxRights + 1]uint32
+	random   [16]byte
 }
 
 // End is how a guest ended.
@@ -90,11 +92,28 @@ type End struct {
 }
 
 func newRunner(m *machine.Machine, cfg *Config) *Runner {
-	r := &Runner{m: m, sys: raw, block: blocking, handles: newHandles(cfg.Handles), spinMax: cfg.SpinMax}
+	var r *Runner
+	if cfg.ahead != nil {
+		r = cfg.ahead.r
+	} else {
+		r = newRoom()
+	}
+	r.m, r.sys, r.block, r.spinMax = m, raw, blocking, cfg.SpinMax
 	if cfg.alone {
 		r.block = raw
 	}
+	for h := range cfg.Handles {
+		r.handles.add(uint64(h))
+	}
+	return r
+}
+
+// newRoom makes all memory that a Runner needs; most of it is never touched.
+func newRoom() *Runner {
+	r := &Runner{handles: newHandles(0)}
 	r.sig.xsave = new(kvm.XSave)
+	r.ring.room()
+	r.forks.watched = newHandles(0)
 	return r
 }
 
@@ -172,7 +191,7 @@ func (r *Runner) load(cfg *Config) error {
 			return err
 		}
 	}
-	unix.Close(cfg.Image)
+	raw(unix.SYS_CLOSE, uintptr(cfg.Image), 0, 0, 0, 0, 0)
 	if !cfg.opened {
 		if err := cfg.open(r.m, &r.boot); err != nil {
 			return err
@@ -187,11 +206,11 @@ func (r *Runner) load(cfg *Config) error {
 	if r.boot.Restore != 0 {
 		return r.restore(cfg)
 	}
-	var random [16]byte
-	if _, err := unix.Getrandom(random[:], 0); err != nil {
-		return fmt.Errorf("vm: getrandom: %w", err)
+	// Not by the vDSO, which begins with some pages of its own.
+	if n := r.sys(unix.SYS_GETRANDOM, ptrOf(&r.random), 16, 0, 0, 0, 0); n != 16 {
+		return fmt.Errorf("vm: getrandom: %w", unix.Errno(-n))
 	}
-	sp, err := buildStack(r.m, p, cfg.Args, cfg.Env, random, r.boot.UID, r.boot.GID)
+	sp, err := buildStack(r.m, p, cfg.Args, cfg.Env, r.random, r.boot.UID, r.boot.GID)
 	if err != nil {
 		return err
 	}

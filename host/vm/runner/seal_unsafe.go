@@ -66,11 +66,15 @@ func seal(calls []Call) error {
 	if err != nil {
 		return err
 	}
+	return install(f)
+}
+
+func install(f []unix.SockFilter) error {
 	p := &unix.SockFprog{Len: uint16(len(f)), Filter: &f[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("vm: no_new_privs: %w", err)
 	}
-	r, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(p)))
+	r, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(p)))
 	if e != 0 || r != 0 {
 		return fmt.Errorf("vm: seccomp filter of %d instructions: %v (thread %d)", len(f), e, r)
 	}

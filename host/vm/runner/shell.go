@@ -87,7 +87,10 @@ func takeOrder(b []byte, o *orders, cfg *Config) (int, error) {
 		return 0, fmt.Errorf("vm: a shell is given %d handles; want %d to %d", n, abi.HandleFirst, shellHandles)
 	}
 	for i, to := range []*[]string{&cfg.Args, &cfg.Env} {
-		*to = nil
+		if uint64(counts[i]) > uint64(len(b)/4) {
+			return 0, errOrder
+		}
+		*to = make([]string, 0, counts[i])
 		for range counts[i] {
 			if len(b) < 4 || uint32(len(b)-4) < le.Uint32(b) {
 				return 0, errOrder
@@ -119,7 +122,7 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 		return err
 	}
 	if o.direct {
-		return takeHandles(o, cfg)
+		return o.takeHandles(cfg)
 	}
 	boot := &abi.BootHeader{}
 	if o.template {
@@ -128,38 +131,52 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 	if err := cfg.open(m, boot); err != nil {
 		return err
 	}
-	b := make([]byte, maxOrder)
-	oob := make([]byte, unix.CmsgSpace(4*(shellHandles+2)))
+	x := o.box()
 	for {
-		if _, err := unix.Write(mailbox, []byte(ShellReady)); err != nil {
-			return fmt.Errorf("vm: a shell's mailbox: %w", err)
+		if e := tell(ShellReady); e != 0 {
+			return fmt.Errorf("vm: a shell's mailbox: %w", e)
 		}
-		n, fds, err := receive(b, oob)
+		b, fds, err := x.receive(o.blocking())
 		if err != nil {
 			return err
 		}
 		o.order = gettime(unix.CLOCK_MONOTONIC)
-		if n == len(ShellImage()) && len(fds) == 1 && cfg.loaded == nil {
+		if len(b) == len(ShellImage()) && len(fds) == 1 && cfg.loaded == nil {
 			if err := preload(m, cfg, fds[0]); err != nil {
 				return err
 			}
 			continue
 		}
 		if o.template {
-			return waitForTemplate(m, cfg, n, fds)
+			return waitForTemplate(m, cfg, len(b), fds)
 		}
-		return o.begin(cfg, b[:n], fds)
+		return o.begin(cfg, b, fds)
 	}
 }
 
+// box is room for what comes to the mailbox.
+func (o *orders) box() *box {
+	if o.ahead != nil {
+		return o.ahead.box
+	}
+	return new(box)
+}
+
+// blocking is how to make a system call that may block.
+func (o *orders) blocking() func(nr, a1, a2, a3, a4, a5, a6 uintptr) uint64 {
+	if o.isBorn {
+		return raw
+	}
+	return blocking
+}
+
 // takeHandles waits for an order and takes the handles.
-func takeHandles(o *orders, cfg *Config) error {
-	b := make([]byte, maxOrder)
-	n, fds, err := receive(b, make([]byte, unix.CmsgSpace(4*(shellHandles+2))))
+func (o *orders) takeHandles(cfg *Config) error {
+	b, fds, err := o.box().receive(o.blocking())
 	if err != nil {
 		return err
 	}
-	return o.begin(cfg, b[:n], fds)
+	return o.begin(cfg, b, fds)
 }
 
 // begin does what an order says, and puts the handles that came with it into their places.
@@ -195,29 +212,6 @@ func preload(m *machine.Machine, cfg *Config, fd int) error {
 	return m.Prefault()
 }
 
-// receive takes a message and its descriptors from the mailbox.
-func receive(b, oob []byte) (int, []int, error) {
-	n, oobn, flags, _, err := unix.Recvmsg(mailbox, b, oob, unix.MSG_CMSG_CLOEXEC)
-	for err == unix.EINTR {
-		n, oobn, flags, _, err = unix.Recvmsg(mailbox, b, oob, unix.MSG_CMSG_CLOEXEC)
-	}
-	if err != nil {
-		return 0, nil, fmt.Errorf("vm: a shell's mailbox: %w", err)
-	}
-	if n == 0 {
-		unix.Exit(0)
-	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil || len(msgs) != 1 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
-		return 0, nil, fmt.Errorf("vm: the order of a shell came with %d control messages, flags %#x (%v)", len(msgs), flags, err)
-	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil {
-		return 0, nil, fmt.Errorf("vm: descriptors of a shell's order: %w", err)
-	}
-	return n, fds, nil
-}
-
 // place moves the descriptors to the numbers from 0 on, over the mailbox.
 func place(fds []int) error {
 	for i, fd := range fds {
@@ -230,7 +224,7 @@ func place(fds []int) error {
 	}
 	for _, fd := range fds {
 		if fd >= len(fds) {
-			unix.Close(fd)
+			raw(unix.SYS_CLOSE, uintptr(fd), 0, 0, 0, 0, 0)
 		}
 	}
 	return nil

@@ -57,7 +57,7 @@ func buildStack(m *machine.Machine, p *program, args, env []string, random [16]b
 	randomAt := sp
 	copy(mem[sp-abi.VMStackBase:], random[:])
 
-	words := []uint64{uint64(len(args))}
+	words := append(make([]uint64, 0, len(args)+len(env)+64), uint64(len(args)))
 	for _, a := range args {
 		words = append(words, push(a))
 	}

@@ -44,11 +44,11 @@ func (t *Timing) publish(page []byte) {
 
 // mapTiming maps the memory file behind fd, and closes it.
 func mapTiming(fd int) ([]byte, error) {
-	b, err := unix.Mmap(fd, 0, TimingSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("vm: map the timing page: %w", err)
+	b, e := mapShared(fd, TimingSize)
+	if e != 0 {
+		return nil, fmt.Errorf("vm: map the timing page: %w", e)
 	}
-	unix.Close(fd)
+	raw(unix.SYS_CLOSE, uintptr(fd), 0, 0, 0, 0, 0)
 	return b, nil
 }
 

@@ -108,14 +108,18 @@ func ZygoteChild(b []byte) (pid int, err error) {
 	return pid, nil
 }
 
-// zygote is what the loop of a zygote uses. It never allocates.
+// zygote is what the loop of a zygote uses. It never allocates, and is no part of a stack,
+// which can move.
 type zygote struct {
 	msg     msghdr
 	iov     iovec
 	b       [zygoteMessage + 1]byte
 	control [64]byte
 	reply   [zygoteReply]byte
+	random  [8]byte
 }
+
+var theZygote zygote
 
 var (
 	errZygoteOrder = errors.New("vm: a message to a zygote is malformed")
@@ -133,7 +137,7 @@ func beZygote(o *orders) error {
 	if err := unix.Dup3(mailbox, shellKVM, unix.O_CLOEXEC); err != nil {
 		return fmt.Errorf("vm: a zygote's mailbox: %w", err)
 	}
-	z := new(zygote)
+	z := &theZygote
 	deepen()
 	pin()
 	if e := tell(ShellReady); e != 0 {
@@ -222,6 +226,9 @@ func (o *orders) born(kind, memory uint64, mail uintptr) (again bool, err error)
 		if err := kvm.Pilot(o.kvm, zygotePilot); err != nil {
 			return false, err
 		}
+		if o.ahead, err = newAhead(o.kvm, o.cpuid); err != nil {
+			return false, err
+		}
 		// The locks of those that it will make.
 		tried = make([]byte, 1<<20)
 		unix.Syscall(unix.SYS_GETPID, 0, 0, 0)
@@ -242,14 +249,12 @@ func (o *orders) born(kind, memory uint64, mail uintptr) (again bool, err error)
 // The names of processes, for people who look at them from outside.
 const zygoteName, runnerName = "noyau-zygote\x00", "noyau-vm\x00"
 
-var tried []byte
-
 // shift makes the kernel map what comes next at addresses that are not those of the
 // zygote's other children: below a hole of random size.
 func shift() error {
 	const most = 1 << 44
-	var b [8]byte
-	if v := raw(unix.SYS_GETRANDOM, ptrOf(&b), 8, 0, 0, 0, 0); v != 8 {
+	b := &theZygote.random
+	if v := raw(unix.SYS_GETRANDOM, ptrOf(b), 8, 0, 0, 0, 0); v != 8 {
 		return fmt.Errorf("vm: getrandom: %w", unix.Errno(-v))
 	}
 	n := uintptr(binary.LittleEndian.Uint64(b[:]) % most &^ (abi.PageSize - 1))
@@ -265,7 +270,7 @@ func (o *orders) late(cfg *Config, err error) error {
 	if !o.direct {
 		return err
 	}
-	if e := takeHandles(o, cfg); e != nil {
+	if e := o.takeHandles(cfg); e != nil {
 		return errors.Join(err, e)
 	}
 	return err
