@@ -53,6 +53,12 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+func TestKilled(t *testing.T) {
+	c := config(t, "killed")
+	c.Stderr = nil
+	done(t, c)
+}
+
 func TestFile(t *testing.T) {
 	c := config(t, "file", "/data/f")
 	c.Volumes = []monitor.Volume{volume.Spec{Host: t.TempDir(), Guest: "/data"}}

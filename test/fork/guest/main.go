@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -26,7 +27,7 @@ func main() {
 	cases.Run(map[string]func(args []string){
 		"loop": loop, "ids": ids, "random": random, "http": serve, "bomb": bomb, "deadlock": deadlock,
 		"goroutines": goroutines, "connection": connection, "signals": signals, "file": file,
-		"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
+		"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "killed": killed, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
 		"ahead": ahead, "crowd": crowd, "leak": leak, "together": together, "storm": storm,
 		"links": links, "links-narrow": linksNarrow, "signal-trip": signalTrip,
 		"killed": killed, "forged": forged, "pairs": pairFiles,
@@ -361,6 +362,21 @@ func crash([]string) {
 		*p = 1
 	}))
 	fmt.Println("done", s.ExitStatus(), err)
+}
+
+// killed: forks that end by a signal of their own.
+func killed([]string) {
+	for want, end := range map[syscall.Signal]func(){
+		syscall.SIGKILL: func() { syscall.Kill(os.Getpid(), syscall.SIGKILL) },
+		syscall.SIGTERM: func() { syscall.Kill(os.Getpid(), syscall.SIGTERM) },
+		syscall.SIGABRT: func() { debug.SetTraceback("crash"); panic("a panic") },
+	} {
+		s, err := pvm.Wait(fork(func() { end(); time.Sleep(time.Minute) }))
+		if err != nil || !s.Signaled() || s.Signal() != want {
+			cases.Die("ended by", want, "but", s, err)
+		}
+	}
+	fmt.Println("done")
 }
 
 var ballast [][]byte

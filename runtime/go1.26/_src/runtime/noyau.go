@@ -40,6 +40,19 @@ func noyauFatal(s string) {
 	exit(125)
 }
 
+// noyauDie ends the pVM as if sig had killed it.
+//
+//go:nosplit
+//go:nowritebarrierrec
+func noyauDie(sig uint32) {
+	var m [abi.MsgSize / 8]uint64
+	m[0] = abi.OpKilled << 32 // of an abi.Msg: op at 4, A at 16
+	m[2] = uint64(sig)
+	const dontwait, nosignal = 0x40, 0x4000
+	noyauHostcall(abi.CallSend, abi.HandleControl, uintptr(noescape(unsafe.Pointer(&m))), unsafe.Sizeof(m), dontwait|nosignal, 0, 0)
+	exit(128 + int32(sig))
+}
+
 // noyauBootBlock is the boot block, if it is no longer than that, without the header.
 var noyauBootBlock [1024]byte
 
