@@ -20,7 +20,16 @@ type Child struct {
 	Dir       string    // "": the working directory
 	Files     []uintptr // by descriptor in the child; ^0: closed
 	DeathSig  uint32    // what the child gets when this pVM ends
+	Group     uint64    // 0: that of this pVM; Group, Session, Join
+	Join      uint64    // a group
 }
+
+// What Child.Group may be, for package syscall.
+const (
+	Group   = abi.ExecGroup
+	Session = abi.ExecSession
+	Join    = abi.ExecJoin
+)
 
 var starts sync.Mutex
 
@@ -97,7 +106,7 @@ func Start(c *Child) (pid uint32, errno linux.Errno) {
 	// Children are known by their pumps before anybody can wait for them.
 	pumps.mu.Lock()
 	defer pumps.mu.Unlock()
-	if r, e = host.Request(abi.Msg{Op: abi.OpExecStart, A: s.number, B: uint64(c.DeathSig)}); e != 0 {
+	if r, e = host.Request(abi.Msg{Op: abi.OpExecStart, A: s.number, B: uint64(c.DeathSig), C: c.Group, D: c.Join}); e != 0 {
 		return 0, e
 	}
 	s.begin(uint32(r.A))

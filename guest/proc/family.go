@@ -42,12 +42,12 @@ func init() {
 // hasFamily says whether there may be other members.
 func hasFamily() bool { return rt.Boot().Flags&abi.BootFamily != 0 }
 
-// signalMember is kill(2) of another member. Groups do not exist.
+// signalMember is kill(2) of another member.
 func signalMember(pid int32, sig uintptr) linux.Errno {
 	if sig > linux.NSIG {
 		return linux.EINVAL
 	}
-	if !hasFamily() || pid <= 0 {
+	if !hasFamily() {
 		return linux.ESRCH
 	}
 	if linked(pid, sig) {
@@ -60,12 +60,32 @@ func signalMember(pid int32, sig uintptr) linux.Errno {
 	return e
 }
 
-// wait4 is wait4(2): pid > 0 or -1, WNOHANG.
+// signalGroup is kill(2) of a group, pid 0 or below -1, or of all, -1.
+func signalGroup(pid int32, sig uintptr) linux.Errno {
+	m := abi.Msg{Op: abi.OpKill, B: uint64(sig), C: abi.KillGroup}
+	switch {
+	case sig > linux.NSIG:
+		return linux.EINVAL
+	case !hasFamily() || pid == -1<<31:
+		return linux.ESRCH
+	case pid == -1:
+		m.C = abi.KillAll
+	default:
+		m.A = uint64(-pid)
+	}
+	_, e := host.Request(m)
+	return e
+}
+
+// wait4 is wait4(2).
 func wait4(a kernel.Args) (uintptr, linux.Errno) {
 	const wnohang = 1
-	pid := int32(a.A1)
-	if pid == -1 || pid == 0 {
+	pid, flags := int32(a.A1), uint64(0)
+	switch {
+	case pid == -1:
 		pid = 0
+	case pid <= 0:
+		pid, flags = -pid, abi.WaitGroup
 	}
 	switch {
 	case !hasFamily() || pid < 0:
@@ -73,7 +93,7 @@ func wait4(a kernel.Args) (uintptr, linux.Errno) {
 	case uint32(a.A3)&^(wnohang|2|8|1<<30) != 0: // WUNTRACED, WCONTINUED, __WALL change nothing
 		return 0, linux.EINVAL
 	}
-	r, e := host.Request(abi.Msg{Op: abi.OpWait, A: uint64(pid), B: uint64(a.A3 & wnohang)})
+	r, e := host.Request(abi.Msg{Op: abi.OpWait, A: uint64(pid), B: uint64(a.A3&wnohang) | flags})
 	if e != 0 || r.A == 0 {
 		return 0, e
 	}
@@ -91,26 +111,28 @@ func wait4(a kernel.Args) (uintptr, linux.Errno) {
 	return uintptr(r.A), 0
 }
 
-// waitid is waitid(2): P_PID and P_ALL, WEXITED, WNOHANG, WNOWAIT.
+// waitid is waitid(2): P_PID, P_PGID and P_ALL, WEXITED, WNOHANG, WNOWAIT.
 func waitid(a kernel.Args) (uintptr, linux.Errno) {
 	const (
-		pAll, pPid             = 0, 1
+		pAll, pPid, pPgid      = 0, 1, 2
 		nohang, exited, nowait = 1, 4, 1 << 24
 		others                 = 2 | 8 | 1<<30 | 1<<31 | 1<<29 // stopped, continued, __WALL and its kin
 	)
-	pid := int32(a.A2)
+	pid, flags := int32(a.A2), uint64(0)
 	switch {
 	case uint32(a.A4)&^(nohang|exited|nowait|others) != 0 || uint32(a.A4)&(exited|2|8) == 0 || a.A1 > 3:
 		return 0, linux.EINVAL
 	case a.A1 == pAll:
 		pid = 0
+	case a.A1 == pPgid && pid >= 0:
+		flags = abi.WaitGroup
 	case a.A1 != pPid || pid <= 0:
 		return 0, linux.ECHILD
 	}
 	if !hasFamily() {
 		return 0, linux.ECHILD
 	}
-	m := abi.Msg{Op: abi.OpWait, A: uint64(pid), B: uint64(a.A4 & nohang)}
+	m := abi.Msg{Op: abi.OpWait, A: uint64(pid), B: uint64(a.A4&nohang) | flags}
 	if a.A4&nowait != 0 {
 		m.B |= abi.WaitKeep
 	}

@@ -11,27 +11,10 @@ func init() {
 			kernel.Register(nr, func(kernel.Args) (uintptr, linux.Errno) { return uintptr(f()), 0 })
 		}
 	}
-	get(kernel.PID, linux.SYS_GETPID, linux.SYS_GETTID, linux.SYS_GETPGRP, linux.SYS_SET_TID_ADDRESS)
+	get(kernel.PID, linux.SYS_GETPID, linux.SYS_GETTID, linux.SYS_SET_TID_ADDRESS)
 	get(kernel.PPID, linux.SYS_GETPPID)
 	get(kernel.UID, linux.SYS_GETUID, linux.SYS_GETEUID)
 	get(kernel.GID, linux.SYS_GETGID, linux.SYS_GETEGID)
-
-	// The pVM is the leader of its own group and session.
-	of := func(a kernel.Args) (uintptr, linux.Errno) {
-		if !isSelf(a.A1) {
-			return 0, linux.ESRCH
-		}
-		return uintptr(kernel.PID()), 0
-	}
-	kernel.Register(linux.SYS_GETPGID, of)
-	kernel.Register(linux.SYS_GETSID, of)
-	kernel.Register(linux.SYS_SETPGID, func(a kernel.Args) (uintptr, linux.Errno) {
-		if !isSelf(a.A1) {
-			return 0, linux.ESRCH
-		}
-		return 0, linux.EPERM // a session leader stays in its group
-	})
-	refuse(linux.EPERM, linux.SYS_SETSID)
 
 	// Ids stay as they are: to set what is set already succeeds, all else needs
 	// a privilege that nobody has here.

@@ -120,12 +120,12 @@ func TestLinkHostile(t *testing.T) {
 	if bell, e = connect(0); e != 0 {
 		t.Fatal(e)
 	}
-	atomic.StoreUint32(box, 1<<(linux.SIGUSR1-1))
 	kernel.OnUnlink(abi.Msg{A: 9, C: 2}) // another
 	if linkTo(9) == nil {
 		t.Error("the wrong link was taken away")
 	}
 	kernel.OnUnlink(abi.Msg{A: 9, B: 1, C: 1})
+	atomic.StoreUint32(box, 1<<(linux.SIGUSR1-1))
 	unix.Write(bell, []byte{0})
 	time.Sleep(10 * time.Millisecond)
 	if linkTo(9) != nil || len(received()) != len(got)+1 {

@@ -17,11 +17,14 @@ var actions struct {
 
 func init() {
 	kernel.Register(linux.SYS_KILL, func(a kernel.Args) (uintptr, linux.Errno) {
-		// 0 and -1 mean the group and everybody: that is us, and nobody.
-		if !isSelf(a.A1) && int32(a.A1) != -int32(kernel.PID()) {
-			return 0, signalMember(int32(a.A1), a.A2)
+		switch pid := int32(a.A1); {
+		case pid == int32(kernel.PID()), !hasFamily() && (pid == 0 || pid == -int32(kernel.PID())):
+			return 0, raise(a.A2)
+		case pid > 0:
+			return 0, signalMember(pid, a.A2)
+		default:
+			return 0, signalGroup(pid, a.A2)
 		}
-		return 0, raise(a.A2)
 	})
 	kernel.Register(linux.SYS_TKILL, func(a kernel.Args) (uintptr, linux.Errno) {
 		if int32(a.A1) <= 0 {

@@ -16,6 +16,8 @@ type Exec struct {
 	Dir       string
 	Path      string      // of the file that stands for it, as the guest has it
 	DeathSig  unix.Signal // 0: none
+	Group     int         // abi.ExecInherit …
+	Join      uint32      // the group of abi.ExecJoin
 	Files     map[uint32]ExecFile
 	text      int // bytes so far
 }
@@ -175,11 +177,12 @@ func doExecStart(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	if r.msg.B > 64 {
+	join, err := small(r.msg.D)
+	if err != nil || r.msg.B > 64 || r.msg.C > abi.ExecJoin {
 		return reply{}, unix.EINVAL
 	}
 	delete(r.b.execs, r.msg.A)
-	x.DeathSig = unix.Signal(r.msg.B)
+	x.DeathSig, x.Group, x.Join = unix.Signal(r.msg.B), int(r.msg.C), join
 	r.exec = x
 	return reply{}, errLater
 }

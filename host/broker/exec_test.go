@@ -49,6 +49,9 @@ func TestExecRequests(t *testing.T) {
 	}
 	g.refused(unix.EINVAL, abi.Msg{Op: abi.OpExecNew}, nil)
 	g.refused(unix.EINVAL, abi.Msg{Op: abi.OpExecNew}, str("helper", "helper"))
+	g.refused(unix.ESRCH, abi.Msg{Op: abi.OpGroup}, nil) // this family has none
+	g.refused(unix.ESRCH, abi.Msg{Op: abi.OpKill, B: 9, C: abi.KillGroup}, nil)
+	g.refused(unix.ECHILD, abi.Msg{Op: abi.OpWait, B: abi.WaitGroup}, nil)
 	for _, op := range []uint16{abi.OpExecText, abi.OpExecFile, abi.OpExecStart} {
 		g.refused(unix.EBADF, abi.Msg{Op: op, A: 1}, nil)
 	}

@@ -163,17 +163,23 @@ func doWait(r *request) (reply, error) {
 	if r.b.c.Family == nil {
 		return reply{}, unix.ECHILD
 	}
+	if r.msg.B&abi.WaitGroup != 0 {
+		return r.waitGroup(pid)
+	}
 	got, status, err := r.b.c.Family.Wait(r.ctx, pid, r.msg.B&1 == 0, r.msg.B&abi.WaitKeep != 0)
 	return reply{a: uint64(got), b: uint64(status)}, err
 }
 
 func doKill(r *request) (reply, error) {
 	pid, err := small(r.msg.A)
-	if err != nil || r.msg.B > 64 || r.msg.C > abi.KillRuns || r.msg.C != 0 && r.msg.B != 0 {
+	if err != nil || r.msg.B > 64 || r.msg.C > abi.KillAll || r.msg.C == abi.KillRuns && r.msg.B != 0 {
 		return reply{}, unix.EINVAL
 	}
 	if r.b.c.Family == nil {
 		return reply{}, unix.ESRCH
+	}
+	if r.msg.C == abi.KillGroup || r.msg.C == abi.KillAll {
+		return reply{}, r.killGroup(pid)
 	}
 	if r.b.Narrowed()&abi.NarrowSignal != 0 {
 		if f, ok := r.b.c.Family.(Narrower); !ok || r.msg.B != 0 && f.Narrow(r.ctx, pid, 0) != nil {

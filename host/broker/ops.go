@@ -76,6 +76,8 @@ func init() {
 
 		abi.OpSignalLink:   {do: doSignalLink},
 		abi.OpSignalUnlink: {do: doSignalUnlink},
+
+		abi.OpGroup: {do: doGroup},
 	}
 }
 

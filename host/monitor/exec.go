@@ -131,8 +131,16 @@ func (m *member) Exec(ctx context.Context, x *broker.Exec) (uint32, error) {
 	if err := m.Room(ctx); err != nil {
 		return 0, err
 	}
-	c := &member{f: f, parent: m, ppid: m.pid, image: image, deathSig: x.DeathSig, changed: make(chan struct{})}
+	c := &member{f: f, parent: m, ppid: m.pid, image: image, started: true, deathSig: x.DeathSig, changed: make(chan struct{})}
 	if err := f.newPID(c); err != nil {
+		return 0, err
+	}
+	f.mu.Lock()
+	err := c.startGroup(m, x)
+	f.mu.Unlock()
+	if err != nil {
+		c.gone()
+		f.release()
 		return 0, err
 	}
 	proc, err := c.launch(m, x)

@@ -55,7 +55,7 @@ func newFamily(c *Config, be Backend, shape broker.Config, l *launch, execs map[
 	f.moved = make(chan struct{})
 	f.shape = shape
 	f.shape.Release = f.release
-	f.first = &member{f: f, pid: 1, boot: l.boot.head, terminal: shape.Terminal, changed: make(chan struct{})}
+	f.first = &member{f: f, pid: 1, group: 1, session: 1, boot: l.boot.head, terminal: shape.Terminal, changed: make(chan struct{})}
 	f.living[1] = f.first
 	f.users = 1
 	return f
@@ -160,7 +160,7 @@ func (f *family) newPID(m *member) error {
 		if f.lastPID++; f.lastPID > math.MaxInt32 {
 			f.lastPID = 2
 		}
-		if f.living[f.lastPID] == nil && !f.isZombie(f.lastPID) {
+		if f.living[f.lastPID] == nil && !f.isZombie(f.lastPID) && f.groupMember(f.lastPID, 0) == nil {
 			break
 		}
 	}
@@ -222,6 +222,7 @@ func (m *member) settle() {
 		m.parent.children = make(map[uint32]*child)
 	}
 	m.parent.children[m.pid] = &child{}
+	m.group, m.session = m.parent.group, m.parent.session
 	if m.ahead {
 		m.ahead = false
 		m.f.changed()
@@ -275,11 +276,16 @@ func (m *member) failed(error) {
 
 // Wait implements broker.Family.
 func (m *member) Wait(ctx context.Context, pid uint32, hang, keep bool) (uint32, uint32, error) {
+	return m.wait(ctx, hang, keep, func(id uint32, _ *child) bool { return pid == 0 || pid == id })
+}
+
+// wait waits for one of the children that match, which is called with mu held.
+func (m *member) wait(ctx context.Context, hang, keep bool, match func(pid uint32, c *child) bool) (uint32, uint32, error) {
 	for {
 		m.f.mu.Lock()
 		changed, any := m.changed, false
 		for id, c := range m.children {
-			if pid != 0 && pid != id {
+			if !match(id, c) {
 				continue
 			}
 			any = true

@@ -14,11 +14,14 @@ type member struct {
 	f         *family
 	pid, ppid uint32
 	broker    *broker.Broker
-	proc      Process       // nil until it is known to run
-	parent    *member       // whose child it is; nil: the first
-	asked     bool          // for by somebody outside
-	ahead     bool          // prepared, and its parent may be long to fork it
-	known     chan struct{} // closed when it is known, or will never be
+	proc      Process // nil until it is known to run
+	parent    *member // whose child it is; nil: the first
+	asked     bool    // for by somebody outside
+	started   bool    // by os/exec, not forked
+
+	group, session uint32        // as setpgid(2) and setsid(2) have them
+	ahead          bool          // prepared, and its parent may be long to fork it
+	known          chan struct{} // closed when it is known, or will never be
 
 	image    *executable    // that it was started of by others; nil: the first's
 	terminal [3]*os.File    // behind its standard streams
@@ -33,6 +36,7 @@ type member struct {
 type child struct {
 	over   bool
 	status uint32 // as wait4(2) has it
+	group  uint32 // that it had, once it is not among the living
 }
 
 // Fork implements broker.Family: it makes all that a child starts with.
@@ -171,6 +175,11 @@ func (m *member) leave() {
 	f := m.f
 	f.mu.Lock()
 	delete(f.living, m.pid)
+	if m.parent != nil {
+		if c := m.parent.children[m.pid]; c != nil {
+			c.group = m.group // for who waits for the group, from now on
+		}
+	}
 	f.unlink(false, func(l signalLink) bool { return l.has(m) })
 	m.children = nil
 	var orphans []*member

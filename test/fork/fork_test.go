@@ -31,6 +31,7 @@ func done(t testing.TB, c monitor.Config) {
 func TestIDs(t *testing.T)        { done(t, config(t, "ids")) }
 func TestSignals(t *testing.T)    { done(t, config(t, "signals")) }
 func TestGoroutines(t *testing.T) { done(t, config(t, "goroutines")) }
+func TestGroups(t *testing.T)     { done(t, config(t, "groups")) }
 func TestIPC(t *testing.T)        { done(t, config(t, "ipc")) }
 func TestIPCFiles(t *testing.T)   { done(t, config(t, "pairs")) }
 func TestIPCKilled(t *testing.T)  { done(t, config(t, "killed", "25")) }
@@ -54,7 +55,7 @@ func TestCrash(t *testing.T) {
 }
 
 func TestKilled(t *testing.T) {
-	c := config(t, "killed")
+	c := config(t, "dead")
 	c.Stderr = nil
 	done(t, c)
 }

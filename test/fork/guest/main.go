@@ -12,8 +12,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -27,7 +27,7 @@ func main() {
 	cases.Run(map[string]func(args []string){
 		"loop": loop, "ids": ids, "random": random, "http": serve, "bomb": bomb, "deadlock": deadlock,
 		"goroutines": goroutines, "connection": connection, "signals": signals, "file": file,
-		"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "killed": killed, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
+		"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "dead": dead, "groups": groups, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
 		"ahead": ahead, "crowd": crowd, "leak": leak, "together": together, "storm": storm,
 		"links": links, "links-narrow": linksNarrow, "signal-trip": signalTrip,
 		"killed": killed, "forged": forged, "pairs": pairFiles,
@@ -364,8 +364,8 @@ func crash([]string) {
 	fmt.Println("done", s.ExitStatus(), err)
 }
 
-// killed: forks that end by a signal of their own.
-func killed([]string) {
+// dead: forks that end by a signal of their own.
+func dead([]string) {
 	for want, end := range map[syscall.Signal]func(){
 		syscall.SIGKILL: func() { syscall.Kill(os.Getpid(), syscall.SIGKILL) },
 		syscall.SIGTERM: func() { syscall.Kill(os.Getpid(), syscall.SIGTERM) },

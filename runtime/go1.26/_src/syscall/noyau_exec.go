@@ -50,7 +50,21 @@ func noyauForkExec(argv0 string, argv []string, attr *ProcAttr) (pid int, err er
 	if sys.PidFD != nil {
 		*sys.PidFD = -1
 	}
-	n, e := exec.Start(&exec.Child{Path: argv0, Args: argv, Env: attr.Env, Dir: attr.Dir, Files: attr.Files, DeathSig: uint32(sys.Pdeathsig)})
+	child := &exec.Child{Path: argv0, Args: argv, Env: attr.Env, Dir: attr.Dir, Files: attr.Files, DeathSig: uint32(sys.Pdeathsig)}
+	switch {
+	case sys.Setsid && sys.Setpgid:
+		return 0, EPERM // who leads a session stays in its group
+	case sys.Setsid:
+		child.Group = exec.Session
+	case sys.Setpgid && sys.Pgid == 0:
+		child.Group = exec.Group
+	case sys.Setpgid:
+		if sys.Pgid < 0 {
+			return 0, EINVAL
+		}
+		child.Group, child.Join = exec.Join, uint64(sys.Pgid)
+	}
+	n, e := exec.Start(child)
 	switch {
 	case Errno(e) == EACCES:
 		return 0, noyauExecError{EACCES}
