@@ -18,7 +18,7 @@ func TestPairs(t *testing.T) {
 		m.Op = abi.OpPair
 		g.refused(unix.EINVAL, m, nil)
 	}
-	for _, m := range []abi.Msg{{C: 2}, {B: 9, C: abi.KillRuns}, {C: 1 << 40}} {
+	for _, m := range []abi.Msg{{C: 4}, {B: 9, C: abi.KillRuns}, {C: 1 << 40}} {
 		m.Op, m.A = abi.OpKill, 1
 		g.refused(unix.EINVAL, m, nil)
 	}
