@@ -10,11 +10,11 @@ import (
 // What the two ends of a pair share is memory: a page with two ringHeads and two
 // endHeads, and the bytes of the two rings. Ring 0 goes from end 0 to end 1.
 const (
-	ringSize   = 128 << 10
+	ringSize   = 256 << 10
 	ringHeads  = 4096
 	pairSize   = ringHeads + 2*ringSize
 	ringQuiet  = ringSize / 4 // with that much or less in it a ring is said to have room
-	ringPiece  = 32 << 10     // what is moved at once
+	ringPiece  = 64 << 10
 	maxMessage = 64 << 10
 	msgHeader  = 8 // length u32, zero u32; messages begin at multiples of 8
 )

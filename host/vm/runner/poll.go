@@ -7,10 +7,9 @@ import (
 	"noyau.dev/host/vm/machine"
 )
 
-// poll answers epoll_pwait. First it asks without waiting, as
-// long as the last wait was short: going to sleep and being woken costs more
-// than a few microseconds of asking again. Then it sleeps, and the guest with
-// it: no timer runs, no tick comes.
+// poll answers epoll_pwait. First it asks without waiting, if that was of use
+// lately: going to sleep and being woken costs more than a few microseconds of
+// asking again. Then it sleeps, and the guest with it: no timer runs, no tick comes.
 func (r *Runner) poll(c *call) uint64 {
 	if c.a1 != abi.HandlePoll {
 		return fail(unix.EBADF)
@@ -33,15 +32,18 @@ func (r *Runner) poll(c *call) uint64 {
 		return v
 	}
 	begin := gettime(unix.CLOCK_MONOTONIC)
-	if r.spin > 0 {
-		for now := begin; now-begin < min(r.spin, wait&(1<<63-1)); now = gettime(unix.CLOCK_MONOTONIC) {
+	slept := begin
+	if r.spin.worth() && r.spinMax > 0 {
+		for slept-begin < min(r.spinMax, wait&(1<<63-1)) {
 			if v := r.ask(b); v != 0 {
 				r.Counts.Spins++
-				r.adapt(now - begin)
+				r.spin.paid()
 				r.ring.fill(b, v)
 				return v
 			}
+			slept = gettime(unix.CLOCK_MONOTONIC)
 		}
+		r.spin.inVain()
 	}
 	r.Counts.Sleeps++
 	r.clock.pause()
@@ -50,7 +52,9 @@ func (r *Runner) poll(c *call) uint64 {
 		r.ring.flush()
 		v = r.sleep(b, begin, wait)
 	}
-	r.adapt(gettime(unix.CLOCK_MONOTONIC) - begin)
+	if gettime(unix.CLOCK_MONOTONIC)-slept < r.spinMax {
+		r.spin.short()
+	}
 	r.ring.fill(b, v)
 	return v
 }
@@ -79,11 +83,38 @@ func (r *Runner) sleep(b []byte, begin, wait int64) uint64 {
 	return r.block(unix.SYS_EPOLL_PWAIT2, abi.HandlePoll, addr(b), uintptr(len(b)/12), ts, 0, 8)
 }
 
-// adapt sets how long the next wait asks before it sleeps.
-func (r *Runner) adapt(waited int64) {
-	if waited < r.spinMax {
-		r.spin = r.spinMax
-	} else {
-		r.spin /= 2
+// A spinner says whether to ask for a while before a sleep. That is of no use where
+// whoever will send something needs the same processor, however soon that comes
+// once this one sleeps; so it is tried after ever more short sleeps, as long as
+// it is in vain.
+type spinner struct {
+	credit int // how often it may be in vain until it is given up
+	skip   int // short sleeps until it is tried again
+	back   int // what skip begins with
+}
+
+const (
+	spinCredit = 4
+	spinBack   = 1024
+)
+
+func (s *spinner) worth() bool { return s.credit > 0 }
+
+func (s *spinner) paid() { s.credit, s.back = spinCredit, 1 }
+
+func (s *spinner) inVain() {
+	if s.credit--; s.credit == 0 {
+		s.skip = s.back
+		s.back = min(max(1, 2*s.back), spinBack)
+	}
+}
+
+// short is told of a sleep that was no longer than asking would have been.
+func (s *spinner) short() {
+	if s.credit > 0 {
+		return
+	}
+	if s.skip--; s.skip <= 0 {
+		s.credit = 1
 	}
 }

@@ -70,7 +70,8 @@ type Runner struct {
 	Counts     Counts
 
 	tick, lastTick int64 // ns
-	spin, spinMax  int64 // ns
+	spin           spinner
+	spinMax        int64 // ns
 
 	// Scratch that the kernel reads and writes.
 	sockaddr [maxAddr]byte

@@ -125,7 +125,7 @@ func forged([]string) {
 	stop := must(pvm.Share(8))
 	head := unsafe.Pointer(&m.Bytes()[0])
 	ring := func() unsafe.Pointer {
-		const page, far = 4096, 1 << 20
+		const page, far = 4096, 2 << 20
 		base := uintptr(head) &^ (page - 1)
 		for off := uintptr(page); off < far; off += page {
 			for _, at := range [2]uintptr{base + off, base - off} {
