@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -9,8 +12,12 @@ import (
 	"noyau.dev/host/monitor"
 )
 
+// standby says what is made before the clock starts where a clone waits in a template.
+const standby = "before the clock starts: a process is launched, under vm with its machine, has mapped the snapshot, has run up to where it matters who it is, and has written the pages that earlier clones wrote"
+
 // restore measures from monitor.Start to a line that the program prints where the snapshot
-// was made, for programs of two sizes, with a new process and with one of a template.
+// was made, and to the first answer of an HTTP server in it, for programs of two sizes, with a
+// new process and with one that waits in a template.
 func (b *Bench) restore() ([]Result, error) {
 	p, err := b.program("restore")
 	if err != nil {
@@ -19,33 +26,46 @@ func (b *Bench) restore() ([]Result, error) {
 	subjects := b.beside()
 	var results []Result
 	for _, mb := range []string{"16", "256"} {
-		for _, warm := range []bool{false, true} {
-			title := mb + " MB, to the program's next line"
-			if warm {
-				title += ", from a template"
+		for _, serves := range []bool{false, true} {
+			to := "to the program's next line"
+			if serves {
+				to = "to the first HTTP answer"
 			}
-			var took [][]float64
+			var fresh, waited [][]float64
 			for _, s := range subjects {
-				list, err := b.restores(s, p, mb, warm)
-				if err != nil {
-					return nil, fmt.Errorf("%s, %s: %w", s.Name, title, err)
+				c, err := b.frozen(s, p, mb, serves)
+				var one, other []float64
+				if err == nil {
+					one, err = b.restores(c, serves, false)
 				}
-				took = append(took, list)
+				if err == nil {
+					other, err = b.restores(c, serves, true)
+				}
+				os.Remove(c.Restore)
+				if err != nil {
+					return nil, fmt.Errorf("%s, %s MB, %s: %w", s.Name, mb, to, err)
+				}
+				fresh, waited = append(fresh, one), append(waited, other)
 			}
-			results = append(results, newResult(title, "ms", names(subjects), took))
+			results = append(results,
+				newResult(mb+" MB, new, "+to, "ms", names(subjects), fresh, "before the clock starts: the file is in memory, and was found to be whole"),
+				newResult(mb+" MB, on standby, "+to, "ms", names(subjects), waited, standby))
 		}
 	}
 	return results, nil
 }
 
-// restores makes a snapshot and measures pVMs made of it.
-func (b *Bench) restores(s Subject, p *Program, mb string, warm bool) ([]float64, error) {
+// frozen makes a snapshot and returns how pVMs are made of it.
+func (b *Bench) frozen(s Subject, p *Program, mb string, serves bool) (monitor.Config, error) {
 	c := s.config(p, mb)
+	if serves {
+		c.Args, c.Publish = append(c.Args, "serve"), loopback(8080)
+	}
 	said := newLine()
 	c.Stdout, c.Stderr = said, os.Stderr
 	inst, err := monitor.Start(b.ctx, c)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
 	path := filepath.Join(b.dir, s.Isolation+mb+".snap")
 	if _, err = said.wait(inst.Done()); err == nil {
@@ -53,21 +73,28 @@ func (b *Bench) restores(s Subject, p *Program, mb string, warm bool) ([]float64
 	}
 	inst.Kill()
 	inst.Wait()
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(path)
 	c.Restore, c.Hostname = path, "restored"
-	if warm {
-		c.Stdout = nil
+	return c, err
+}
+
+// settle is what a template gets to learn from a clone, and to make the next one.
+const settle = 20 * time.Millisecond
+
+// restores measures pVMs made of a snapshot. The first few fill caches, and are what a
+// template learns from.
+func (b *Bench) restores(c monitor.Config, serves, waits bool) (list []float64, err error) {
+	if waits {
 		if c.Template, err = monitor.NewTemplate(c, 1); err != nil {
 			return nil, err
 		}
 		defer c.Template.Close()
 	}
-	var list []float64
-	for range b.rounds {
-		for warm && c.Template.Ready() == 0 {
+	const first = 5
+	for n := range first + b.rounds {
+		if waits {
+			time.Sleep(settle)
+		}
+		for waits && c.Template.Ready() == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		said := newLine()
@@ -77,12 +104,50 @@ func (b *Bench) restores(s Subject, p *Program, mb string, warm bool) ([]float64
 		if err != nil {
 			return nil, err
 		}
-		_, err = said.wait(inst.Done())
-		list = append(list, ms(time.Since(begin)))
+		if serves {
+			err = firstAnswer(inst)
+		} else {
+			_, err = said.wait(inst.Done())
+		}
+		if took := ms(time.Since(begin)); n >= first {
+			list = append(list, took)
+		}
 		inst.Kill()
 		if end := inst.Wait(); err != nil {
 			return nil, fmt.Errorf("%w (%+v)", err, end)
 		}
 	}
 	return list, nil
+}
+
+// firstAnswer connects to a server as soon as it listens, and gets an answer.
+func firstAnswer(inst *monitor.Instance) error {
+	addr := inst.Info().Ports[0].Host
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Microsecond) {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			select {
+			case <-inst.Done():
+				return fmt.Errorf("it has ended: %+v", inst.Wait())
+			default:
+			}
+			if time.Now().After(end) {
+				return err
+			}
+			continue
+		}
+		defer c.Close()
+		c.SetDeadline(end)
+		if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", addr); err != nil {
+			return err
+		}
+		r, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			return err
+		}
+		if r.StatusCode != http.StatusOK {
+			return fmt.Errorf("GET %s: %s", addr, r.Status)
+		}
+		return r.Body.Close()
+	}
 }

@@ -1,9 +1,11 @@
 // Restore loads as many MB as its argument says, and prints a line when it finds that it
-// was made of a snapshot: its host name is another.
+// was made of a snapshot: its host name is another. With one more argument it serves HTTP.
 package main
 
 import (
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"strconv"
@@ -19,6 +21,16 @@ func main() {
 	block := make([]byte, mb<<20)
 	for i := range block {
 		block[i] = byte(i)
+	}
+	if len(os.Args) > 2 {
+		l, err := net.Listen("tcp", ":8080")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") }))
+		fmt.Println("ready")
+		time.Sleep(time.Hour)
 	}
 	first, _ := os.Hostname()
 	fmt.Println("ready")
