@@ -26,6 +26,7 @@ type Subject struct {
 	CLI       bool   // through noyau run, else through the monitor's API in this process
 	Forks     int    // size of a pVM's family; 0: it may not fork
 	Snapshot  string // a file that pVMs go on from, of a server that listens already
+	Ahead     string // under vm: what is there before the clock starts, see ahead
 }
 
 var (

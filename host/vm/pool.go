@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -288,10 +289,18 @@ func (s *shell) run(o *order) error {
 	return err
 }
 
+// aheadAfter is when what a start has taken or asks for is made: making it must not slow
+// down that start.
+const aheadAfter = 5 * time.Millisecond
+
 func take(is identity) *shell {
 	shells.Lock()
 	defer shells.Unlock()
-	defer refill()
+	time.AfterFunc(aheadAfter, func() {
+		shells.Lock()
+		defer shells.Unlock()
+		refill()
+	})
 	if len(shells.ready) == 0 || shells.image != nil && shells.is != is {
 		return nil
 	}

@@ -29,13 +29,8 @@ var zygotes struct {
 
 func init() { zygotes.made.L = &zygotes }
 
-const (
-	// zygoteAfter is when a zygote is made after the start that asks for it, which it must
-	// not slow down.
-	zygoteAfter = 5 * time.Millisecond
-	// zygoteIdle is how long one is kept that nobody uses.
-	zygoteIdle = time.Minute
-)
+// zygoteIdle is how long a zygote is kept that nobody uses.
+const zygoteIdle = time.Minute
 
 // zygoteFilter is the list of system calls of zygotes.
 var zygoteFilter = sync.OnceValues(func() (*process.Filter, error) { return process.NewFilter(ZygoteRules()) })
@@ -69,7 +64,7 @@ func wantZygote() {
 		return
 	}
 	zygotes.making = true
-	time.AfterFunc(zygoteAfter, func() {
+	time.AfterFunc(aheadAfter, func() {
 		z, err := newZygote()
 		zygotes.Lock()
 		defer zygotes.Unlock()
