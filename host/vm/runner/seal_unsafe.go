@@ -13,6 +13,10 @@ import (
 // it, or with no alternative that allows it, ends the process. Arguments are compared by their lower 32 bits, which is
 // all that the kernel reads of those in the list; sendto's address alone is
 // compared in full.
+//
+// Calls whose arguments do not matter come last and share one end: the kernel notes
+// which these are when the filter is installed, and does not run it for them. It
+// translates all of it at each start, so it is short.
 func compile(calls []Call) ([]unix.SockFilter, error) {
 	const (
 		ld  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
@@ -23,11 +27,15 @@ func compile(calls []Call) ([]unix.SockFilter, error) {
 	f := []unix.SockFilter{
 		{Code: ld, K: 4}, {Code: jeq, Jt: 1, K: unix.AUDIT_ARCH_X86_64}, {Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS},
 	}
+	var free []uint32
 	for _, c := range calls {
+		if len(c.Values) == 0 {
+			free = append(free, c.Nr)
+			continue
+		}
 		// One call: load the number; if it is another, go on behind.
 		var body []unix.SockFilter
 		switch {
-		case len(c.Values) == 0:
 		case c.Nr == abi.CallSend:
 			body = append(body,
 				unix.SockFilter{Code: ld, K: 16 + 8*4}, unix.SockFilter{Code: jeq, Jt: 1, K: 0}, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS},
@@ -56,7 +64,18 @@ func compile(calls []Call) ([]unix.SockFilter, error) {
 		f = append(f, unix.SockFilter{Code: ld, K: 0}, unix.SockFilter{Code: jeq, Jf: uint8(len(body)), K: c.Nr})
 		f = append(f, body...)
 	}
-	return append(f, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS}), nil
+	if len(free) > 255 {
+		return nil, fmt.Errorf("vm: %d calls without rules are too many", len(free))
+	}
+	f = append(f, unix.SockFilter{Code: ld, K: 0})
+	for i, nr := range free {
+		j := unix.SockFilter{Code: jeq, Jt: uint8(len(free) - 1 - i), K: nr}
+		if i == len(free)-1 {
+			j.Jf = 1
+		}
+		f = append(f, j)
+	}
+	return append(f, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW}, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_KILL_PROCESS}), nil
 }
 
 // seal narrows this process, all its threads, down to the calls. It cannot be
