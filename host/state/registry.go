@@ -175,16 +175,28 @@ func (d *Dir) take(name, id string) error {
 // keeps says whether the entry outlives its pVM.
 func (m *Meta) keeps() bool { return m.Detached && !m.AutoRemove }
 
+// sweepEvery is how often all entries are read to find those of pVMs that crashed. They do
+// no harm until then: nobody lists them, and their names are free.
+const sweepEvery = time.Minute
+
 // sweep removes what crashed commands left behind. The lock is held, so nobody
 // is in the middle of anything.
 func (d *Dir) sweep() {
+	due := false
+	lock := filepath.Join(d.State, "lock") // its time of modification is that of the last look
+	if st, err := os.Stat(lock); err == nil {
+		now := time.Now()
+		if age := now.Sub(st.ModTime()); age > sweepEvery || age < 0 {
+			due = os.Chtimes(lock, now, now) == nil
+		}
+	}
 	names, _ := os.ReadDir(d.pvms())
 	for _, n := range names {
 		if strings.HasPrefix(n.Name(), ".") {
 			os.RemoveAll(filepath.Join(d.pvms(), n.Name()))
 			continue
 		}
-		if !isID(n.Name()) {
+		if !due || !isID(n.Name()) {
 			continue
 		}
 		if e, err := d.read(n.Name()); err == nil && !e.Alive() && !e.Meta.keeps() {

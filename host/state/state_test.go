@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -238,6 +239,35 @@ func TestSweep(t *testing.T) {
 	left, _ := os.ReadDir(d.pvms())
 	if len(left) != 1 || left[0].Name() != e.Meta.ID {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// What crashed pVMs left is looked for once in a while, not with each start.
+func TestSweepSeldom(t *testing.T) {
+	d := open(t)
+	e, err := d.Create(Meta{Name: "fg"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := Self()
+	gone.Start--
+	if err := e.SetStatus(Status{Phase: Running, Monitor: gone}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		ago  time.Duration
+		left bool
+	}{{0, true}, {sweepEvery / 2, true}, {2 * sweepEvery, false}} {
+		at := time.Now().Add(-tt.ago)
+		if err := os.Chtimes(filepath.Join(d.State, "lock"), at, at); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Create(Meta{}, "other"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(e.Path()); (err == nil) != tt.left {
+			t.Errorf("%v after the last look: %v", tt.ago, err)
+		}
 	}
 }
 
