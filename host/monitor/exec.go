@@ -211,10 +211,14 @@ func (m *member) launch(parent *member, x *broker.Exec) (proc Process, err error
 		return nil, err
 	}
 	m.boot = l.boot.head
-	if m.broker, err = broker.New(m.config(l.control)); err != nil {
+	b, err := broker.New(m.config(l.control))
+	if err != nil {
 		l.fail()
 		return nil, err
 	}
+	f.mu.Lock()
+	m.broker = b
+	f.mu.Unlock()
 	if proc, err = f.backend.Start(c.spec(&l)); err != nil {
 		l.fail()
 		return nil, err
@@ -322,8 +326,10 @@ func (m *member) Narrow(ctx context.Context, pid uint32, rights uint32) error {
 	if !to.descends(m) {
 		return unix.EPERM
 	}
+	// Those that are being born too: a child may run already of whose process nothing is
+	// known yet. One without a broker has its rights of its parent, later.
 	for _, d := range f.living {
-		if (d == to || d.descends(to)) && d.proc != nil {
+		if (d == to || d.descends(to)) && d.broker != nil {
 			d.broker.Narrow(rights)
 		}
 	}

@@ -92,9 +92,13 @@ func (m *member) Fork(asked, ahead bool) (*broker.Birth, error) {
 	if err := unix.SetsockoptInt(int(fdOf(control)), unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
 		return fail()
 	}
-	if c.broker, err = broker.New(c.config(control)); err != nil {
+	b, err := broker.New(c.config(control))
+	if err != nil {
 		return fail()
 	}
+	f.mu.Lock()
+	c.broker = b // from here on Narrow finds it
+	f.mu.Unlock()
 	birth := &broker.Birth{PID: c.pid, Child: c.broker, Sent: closeGive}
 	for i, x := range give {
 		birth.Give[i] = int(fdOf(x))
