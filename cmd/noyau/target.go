@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"noyau.dev/host/build"
 	"noyau.dev/host/image"
@@ -88,7 +91,7 @@ func buildImage(ctx context.Context, o build.Options) (build.Result, error) {
 	case err == build.ErrGo: // it has said all
 		err = nil
 	}
-	if p.sawMissing() {
+	if p.sawMissing() && !errors.Is(err, unix.ENOSPC) {
 		return res, &exitCode{exitNotFound, err}
 	}
 	return res, &exitCode{exitError, err}

@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"noyau.dev/host/image"
@@ -31,6 +32,15 @@ var ErrGo = errors.New("the go command failed")
 // Build compiles o.Package into an image. What the go command printed went to
 // o.Stderr; the error then is ErrGo, perhaps with a hint.
 func Build(ctx context.Context, o Options) (Result, error) {
+	res, err := buildImage(ctx, o)
+	if errors.Is(err, syscall.ENOSPC) {
+		cache, _ := CacheDir()
+		err = fmt.Errorf("%w; make room at %s, or set XDG_CACHE_HOME to another place", err, cache)
+	}
+	return res, err
+}
+
+func buildImage(ctx context.Context, o Options) (Result, error) {
 	tc, err := findToolchain(ctx, o.Dir, o.Env)
 	if err != nil {
 		return Result{}, err
@@ -201,6 +211,10 @@ func runGo(ctx context.Context, tc *toolchain, o Options, dir string, env, args 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if cache, cerr := CacheDir(); cerr == nil && isFull(cache) {
+		// What the go command says then is of packages that it does not find.
+		return fmt.Errorf("%w: %w", ErrGo, syscall.ENOSPC)
+	}
 	text := errs.String()
 	switch {
 	case strings.Contains(text, "build constraints exclude all Go files"),
@@ -210,6 +224,12 @@ func runGo(ctx context.Context, tc *toolchain, o Options, dir string, env, args 
 		return fmt.Errorf("%w: %s", ErrGo, strings.TrimSpace(text))
 	}
 	return ErrGo
+}
+
+// isFull says whether the file system of dir has no room to speak of.
+func isFull(dir string) bool {
+	var st syscall.Statfs_t
+	return syscall.Statfs(dir, &st) == nil && (st.Bavail*uint64(st.Bsize) < 1<<20 || st.Files > 0 && st.Ffree < 16)
 }
 
 // finish makes the linker's output an image: it sends the system calls that

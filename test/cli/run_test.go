@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -288,6 +289,26 @@ func TestNoPlace(t *testing.T) {
 		c.Env = append(c.Env, tt.env)
 		if r := u.finish(c); tt.word == "" && r.code != 0 || tt.word != "" && (r.code != 125 || !strings.Contains(r.err, "set "+tt.word)) {
 			t.Errorf("%s %q: %+v", tt.env, tt.args, r)
+		}
+	}
+}
+
+// A build that finds no room says so, whatever the go command says of it, and where.
+func TestFullCache(t *testing.T) {
+	u := newUser(t)
+	for _, size := range []string{"64k", "2m"} { // of the shadow GOROOT there is a part, all
+		dir := t.TempDir()
+		c := exec.Command("sh", "-c", `mount -t tmpfs -o size=$1 none "$2" || exit 77; XDG_CACHE_HOME=$2 exec "$0" run ../../examples/hello`, noyau, size, dir)
+		c.Env = u.env
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}}
+		out, err := c.CombinedOutput()
+		if errors.Is(err, syscall.EPERM) || c.ProcessState.ExitCode() == 77 {
+			t.Skipf("no mount namespace of its own: %v %s", err, out)
+		}
+		if s := string(out); c.ProcessState.ExitCode() != 125 || !strings.Contains(s, "no space left on device; make room at "+dir) {
+			t.Errorf("%s: %v: %s", size, err, s)
 		}
 	}
 }
