@@ -205,6 +205,11 @@ func startClones(id string) ([]*session, error) {
 	}
 	defer ports.Close()
 
+	tmpl := cloneTemplate(&spec, img, snap)
+	if tmpl != nil {
+		defer tmpl.Close()
+	}
+
 	list := make([]*session, len(spec.Clones))
 	var mu sync.Mutex
 	next := 0
@@ -222,7 +227,7 @@ func startClones(id string) ([]*session, error) {
 					return
 				}
 				c := spec.Clones[i].Config
-				c.ImageFile, c.Snapshot, c.Shared = img, snap, ports
+				c.ImageFile, c.Snapshot, c.Shared, c.Template = img, snap, ports, tmpl
 				s, err := startClone(d, spec.Clones[i].ID, c)
 				mu.Lock()
 				if err != nil && failed == nil {
@@ -248,6 +253,25 @@ func startClones(id string) ([]*session, error) {
 		}
 	}
 	return nil, failed
+}
+
+// manyClones is from how many on clones are taken from a template: it makes the next ones
+// while the last begin, and has them write beforehand what the first ones wrote.
+const manyClones = 8
+
+// cloneTemplate is nil for few clones. It is if the template cannot be made, too: then the first
+// start says why.
+func cloneTemplate(spec *cloneSpec, img *os.File, snap *snapshot.File) *monitor.Template {
+	if len(spec.Clones) < manyClones {
+		return nil
+	}
+	c := spec.Clones[0].Config
+	c.ImageFile, c.Snapshot = img, snap
+	tmpl, err := monitor.NewTemplate(c, min(manyClones, 2*runtime.GOMAXPROCS(0)))
+	if err != nil {
+		return nil
+	}
+	return tmpl
 }
 
 func startClone(d *state.Dir, id string, c monitor.Config) (*session, error) {

@@ -103,6 +103,18 @@ func TestClone(t *testing.T) {
 	}
 	u.fails(1, []string{"stop", "w-*"}, "no such pVM")
 
+	// So many come from a template; each is one of its own all the same.
+	const many = 12
+	all = lines(u.ok(clone("-n", strconv.Itoa(many), "--name", "m", "-p", "127.0.0.1:0:8080")...))
+	if len(all) != many {
+		t.Fatal(all)
+	}
+	for _, l := range all {
+		eventually(t, "one of many clones answers", func() bool { return get(host(l[2])) == "two" })
+	}
+	u.ok("rm", "-f", "m-*")
+	u.fails(125, append([]string{"clone", "-n", strconv.Itoa(many)}, file), "say which directories they are")
+
 	// All share one port.
 	port := freePort(t)
 	u.ok(clone("-n", "3", "--name", "s", "-p", "127.0.0.1:"+port+":8080")...)
