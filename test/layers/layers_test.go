@@ -72,3 +72,17 @@ func TestHostAndGuestAreStrangers(t *testing.T) {
 		}
 	}
 }
+
+// TestCommandIsSmall: what is slow to load is not in every command, see docs/RATIONALE.md.
+func TestCommandIsSmall(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "noyau.dev/cmd/noyau").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range strings.Fields(string(out)) {
+		switch p {
+		case "net/http", "crypto/tls", "html/template", "encoding/xml":
+			t.Errorf("the noyau command is linked with %s", p)
+		}
+	}
+}
