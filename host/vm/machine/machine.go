@@ -27,6 +27,8 @@ type Machine struct {
 	HWCap uint32
 	// TSCEqual says that the guest's time stamp counter is the host's. Else TSC reads it.
 	TSCEqual bool
+
+	prefault bool // Prefault has its page
 }
 
 // New makes everything that does not depend on an image. cpuid is what HostCPUID

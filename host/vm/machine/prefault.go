@@ -22,33 +22,67 @@ var prefaultCode = []byte{
 	0xeb, 0xfe,
 }
 
-// Prefault touches the pages of the image that are read-only from inside the
-// guest, up to a bound, so that its program finds them in KVM's tables: there is
-// no other way to fill these with shadow paging. Then Start may be called.
-func (m *Machine) Prefault() error {
-	code := m.system[pagePrefault*page:][:page]
-	copy(code, prefaultCode)
-	if err := m.t.mapPages(prefaultPage, gpaSystem+pagePrefault*page, page, Exec.pte()); err != nil {
-		return err
+// Prefault touches from inside the guest what a program touches first, as far as it is there
+// already: constants of the image, and what populate has given memory, its variables, the
+// region and the system area. So the program finds it in KVM's tables: there is no other way
+// to fill these with shadow paging. It only reads, and KVM lets the guest write where the
+// host's page can be written. With constants, only these. Then Start may be called, or
+// Prefault again, for an image that was mapped since.
+func (m *Machine) Prefault(constants bool) error {
+	again := m.prefault
+	if !again {
+		copy(m.system[pagePrefault*page:][:page], prefaultCode)
+		if err := m.t.mapPages(prefaultPage, gpaSystem+pagePrefault*page, page, Exec.pte()); err != nil {
+			return err
+		}
+		m.prefault = true
 	}
 	for _, s := range m.segments {
+		n := min(s.size, firstText)
 		if s.prot&Write != 0 {
-			continue
-		}
-		*m.VM.Regs() = kvm.Regs{RIP: prefaultPage, RFLAGS: flags, RDI: s.base, RSI: s.base + min(s.size, firstText), RDX: abi.VMHypercallPage}
-		m.VM.Changed()
-		for done := false; !done; {
-			switch ev := m.Run(); ev.Kind {
-			case Hypercall:
-				done = true
-			case Interrupt:
-			case Dead:
-				return errors.New("vm: prefault: " + ev.Reason)
-			default:
-				return fmt.Errorf("vm: prefault: exception %d, code %#x, address %#x", ev.Vector, ev.Code, ev.CR2)
+			if n = min(s.size, firstData); constants {
+				continue
 			}
 		}
-		m.VM.Finish()
+		if err := m.touch(s.base, n); err != nil {
+			return err
+		}
 	}
-	return nil
+	if constants || again {
+		return nil
+	}
+	for _, s := range []struct{ at, n uint64 }{
+		{abi.VMInfoPage, page}, {abi.VMSignals, page}, {abi.VMStackBase + abi.VMStackSize - page, page}, {abi.VMRing, 2 * page},
+	} {
+		if err := m.touch(s.at, s.n); err != nil {
+			return err
+		}
+	}
+	if m.region.lo != 0 || m.region.hi < abi.RegionLow+firstHeap {
+		return nil
+	}
+	for _, p := range firstMeta {
+		if err := m.touch(abi.RegionBase+p.at, p.n); err != nil {
+			return err
+		}
+	}
+	return m.touch(abi.RegionBase+abi.RegionLow, firstHeap)
+}
+
+// touch makes the guest read a byte of each page of the n bytes at a.
+func (m *Machine) touch(a, n uint64) error {
+	*m.VM.Regs() = kvm.Regs{RIP: prefaultPage, RFLAGS: flags, RDI: a, RSI: a + n, RDX: abi.VMHypercallPage}
+	m.VM.Changed()
+	for {
+		switch ev := m.Run(); ev.Kind {
+		case Hypercall:
+			m.VM.Finish()
+			return nil
+		case Interrupt:
+		case Dead:
+			return errors.New("vm: prefault: " + ev.Reason)
+		default:
+			return fmt.Errorf("vm: prefault: exception %d, code %#x, address %#x", ev.Vector, ev.Code, ev.CR2)
+		}
+	}
 }

@@ -53,7 +53,7 @@ func begun(env []string, begin int64) (*Runner, error) {
 		}
 		begin = o.began
 	}
-	cfg := &Config{alone: o.isBorn, ahead: o.ahead, Args: os.Args, Env: guestEnv, SpinMax: spinMax, Image: o.image, KVM: o.kvm}
+	cfg := &Config{alone: o.isBorn, template: o.template, ahead: o.ahead, Args: os.Args, Env: guestEnv, SpinMax: spinMax, Image: o.image, KVM: o.kvm}
 	if !o.shell && min(cfg.Image, cfg.KVM) < abi.HandleFirst {
 		return nil, fmt.Errorf("vm: descriptors %d and %d are handles of the guest; it has at least %d", cfg.Image, cfg.KVM, abi.HandleFirst)
 	}

@@ -28,8 +28,9 @@ type Config struct {
 	Handles   int   // descriptors below this number are the guest's
 	SpinMax   int64 // longest busy wait in CallPoll, ns
 
-	ahead *ahead
-	alone bool // the process has one thread: there is no Go scheduler to be told of what blocks
+	ahead    *ahead
+	template bool // the snapshot's pages take the place of the image's variables
+	alone    bool // the process has one thread: there is no Go scheduler to be told of what blocks
 
 	// What was done before New: the image is mapped, the region is there for a
 	// guest with this limit of memory.

@@ -131,6 +131,11 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 	if err := cfg.open(m, boot); err != nil {
 		return err
 	}
+	if !o.template {
+		if err := m.Prefault(false); err != nil {
+			return err
+		}
+	}
 	x := o.box()
 	for {
 		if e := tell(ShellReady); e != 0 {
@@ -209,7 +214,7 @@ func preload(m *machine.Machine, cfg *Config, fd int) error {
 	}
 	cfg.loaded = p
 	unix.Close(fd)
-	return m.Prefault()
+	return m.Prefault(cfg.template)
 }
 
 // place moves the descriptors to the numbers from 0 on, over the mailbox.
