@@ -23,9 +23,11 @@ type BootHeader struct {
 	TickUS  uint32   // preemption tick while busy, microseconds
 	Restore uint32   // handle of a snapshot to go on from; 0: none. The next one is a ForkDead socket
 	Seed    [32]byte // fresh random bytes
-	// vm only: wall clock ns = WallBase + ((tsc-TSCBase)*TSCMul)>>32, and the
-	// same multiplier from MonoBase for the monotonic clock.
-	_ [32]byte // reserved, zero
+	// With Restore: where in the file this pVM's header is, and the handle, behind the two
+	// others, of the memory that its family shares; 0: there is none.
+	RestoreAt uint64
+	Shared    uint32
+	_         [20]byte // reserved, zero
 }
 
 // Bits of BootHeader.Flags.

@@ -159,6 +159,8 @@ func (h *BootHeader) Put(b []byte) {
 	put32(b[56:], h.TickUS)
 	put32(b[60:], h.Restore)
 	copy(b[64:96], h.Seed[:])
+	put64(b[96:], h.RestoreAt)
+	put32(b[104:], h.Shared)
 }
 
 // Take decodes h from b and reports whether b is a boot block of this Version.
@@ -172,6 +174,7 @@ func (h *BootHeader) Take(b []byte) bool {
 	h.PID, h.PPID, h.UID, h.GID = get32(b[40:]), get32(b[44:]), get32(b[48:]), get32(b[52:])
 	h.TickUS, h.Restore = get32(b[56:]), get32(b[60:])
 	copy(h.Seed[:], b[64:96])
+	h.RestoreAt, h.Shared = get64(b[96:]), get32(b[104:])
 	return h.Magic == Magic && h.Version == Version
 }
 

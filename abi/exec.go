@@ -7,7 +7,7 @@ package abi
 const (
 	OpExecNew   = 80 // payload: name of an image (see RecExec), "" for the pVM's own. Reply: A=number of the child that is prepared. EACCES: not granted
 	OpExecText  = 81 // A=number, B=ExecArgs …; payload: strings, added to what came before. E2BIG
-	OpExecFile  = 82 // A=number, B=descriptor in the child, C=what it is: ExecPipe …, D=1, 2, 3: behind it is standard stream 0, 1, 2 of this pVM. Reply to ExecPipe: the descriptor of the other end
+	OpExecFile  = 82 // A=number, B=descriptor in the child, C=what it is: ExecPipe …, D=1, 2, 3: behind it is standard stream 0, 1, 2 of this pVM. Reply to ExecPipe: the descriptor of the other end, which is end 1; A=id of the pair
 	OpExecStart = 83 // A=number, B=signal when this pVM ends, or 0. Reply: A=process id. EAGAIN: the family has its limit
 	OpExecDrop  = 84 // A=number: it is not wanted any more. No reply
 )

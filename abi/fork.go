@@ -25,8 +25,8 @@ const (
 	OpHello  = 72 // the first message on a child's channel. No reply
 	OpWait   = 73 // A=process id of a child, 0: any; B=1: do not wait, WaitKeep: it can be waited for again. Reply: A=process id, 0: none yet, B=wait status as wait4(2) has it. ECHILD
 	OpKill   = 74 // A=process id of a member, B=signal, 0: only ask; C=KillRuns: about one that has not ended. ESRCH
-	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. B=bytes of memory, a multiple of the page size, 0: none. Reply: two descriptors, the ends of a connection, and that of the memory
-	OpShare  = 76 // A=bytes. Reply: a descriptor of so much shared memory
+	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. B=bytes of memory, a multiple of the page size, 0: none. Reply: two descriptors, the ends of a connection, and that of the memory. A=id of the pair in the family, B=where the memory is in that of the family
+	OpShare  = 76 // A=bytes. Reply: a descriptor of so much shared memory; A=where it is in that of the family
 )
 
 // KillRuns is OpKill's C, with B 0: one that has ended and was not waited for is ESRCH.

@@ -6,7 +6,7 @@ package abi
 // SnapMagic begins a snapshot, SnapVersion is that of its layout.
 const (
 	SnapMagic   = 0x50414e5355594f4e // "NOYUSNAP", little endian
-	SnapVersion = 2
+	SnapVersion = 3
 
 	SnapHead    = 4096     // bytes of the header, in which a SnapHeader is
 	SnapTable   = 64 << 10 // bytes of the table of extents, behind the header
@@ -15,6 +15,12 @@ const (
 	SnapExtents = SnapTable / SnapExtent
 	// SnapVars is the most extents of variables.
 	SnapVars = 64
+
+	// SnapAreas is the most pieces of shared memory that one pVM of a family has in a
+	// snapshot, SnapArea the bytes of each in its table: address, length, and where it is
+	// in the memory that the family shares, u64 each.
+	SnapAreas = 1024
+	SnapArea  = 24
 
 	// SnapHandles is above all handles that a snapshot can speak of.
 	SnapHandles = 1 << 17
@@ -36,21 +42,32 @@ type SnapHeader struct {
 	DataHi  uint64
 	Open    uint64 // address of a bit for each handle below Handles that was given after the start
 	Handles uint64
-	Mono    int64 // the pVM's monotonic clock, ns
-	Wall    int64 // wall clock, ns since the Unix epoch
+	Mono    int64  // the pVM's monotonic clock, ns
+	Wall    int64  // wall clock, ns since the Unix epoch
+	Areas   uint64 // address of the table of AreaN pieces of shared memory, in the region
+	AreaN   uint32
+	Shared  uint32 // entries of the table of extents, behind the others, that are parts of shared memory; 0 in a file that is complete
 }
 
 // SnapHeaderSize is the size of an encoded SnapHeader, in bytes.
-const SnapHeaderSize = 104
+const SnapHeaderSize = 120
 
-// An Extent is a run of pages: where they are in memory, and in the file.
+// Where some fields of a SnapHeader are.
+const (
+	SnapExtentsAt = 12
+	SnapSizeAt    = 16
+	SnapSharedAt  = 116
+)
+
+// An Extent is a run of pages: where they are in memory, and in the file. Pages that are
+// equal in several members of a family may be in the file once.
 type Extent struct{ Addr, Len, At uint64 }
 
-// TakeSnap decodes the header of a snapshot from its first SnapData bytes, and says what
-// is wrong with it or with the table of extents, in a file of size bytes; "" if nothing
-// is. Then all extents are whole pages, in ascending order of addresses and without a
-// page in common, lie in the region or among the variables, and follow one another in the
-// file.
+// TakeSnap decodes the header of a snapshot, or of one member in that of a family, from its
+// SnapData bytes, and says what is wrong with it or with the table of extents, in a file
+// of size bytes; "" if nothing is. Then all extents are whole pages, in ascending order of
+// addresses and without a page in common, lie in the region or among the variables, and
+// in the file.
 func TakeSnap(b []byte, size uint64) (h SnapHeader, wrong string) {
 	if len(b) < SnapData {
 		return h, "it is too short"
@@ -60,6 +77,7 @@ func TakeSnap(b []byte, size uint64) (h SnapHeader, wrong string) {
 		SP: get64(b[24:]), BP: get64(b[32:]), PC: get64(b[40:]),
 		Region: get64(b[48:]), DataLo: get64(b[56:]), DataHi: get64(b[64:]),
 		Open: get64(b[72:]), Handles: get64(b[80:]), Mono: int64(get64(b[88:])), Wall: int64(get64(b[96:])),
+		Areas: get64(b[104:]), AreaN: get32(b[112:]), Shared: get32(b[116:]),
 	}
 	const within = PageSize - 1
 	switch {
@@ -69,7 +87,7 @@ func TakeSnap(b []byte, size uint64) (h SnapHeader, wrong string) {
 		return h, "it is of another version"
 	case h.Size < SnapData || h.Size > size:
 		return h, "it is cut off"
-	case h.Extents > SnapExtents:
+	case h.Extents > SnapExtents || h.Shared > SnapExtents-h.Extents:
 		return h, "it has too many extents"
 	case h.Region > RegionMax || h.Region&within != 0:
 		return h, "its memory region is of an impossible size"
@@ -77,8 +95,11 @@ func TakeSnap(b []byte, size uint64) (h SnapHeader, wrong string) {
 		return h, "its variables are in an impossible place"
 	case h.Handles > SnapHandles || h.Open < h.DataLo || h.Open > h.DataHi || h.DataHi-h.Open < (h.Handles+63)/64*8:
 		return h, "its handles are in an impossible place"
+	case h.AreaN > SnapAreas || h.AreaN > 0 && (h.Areas < RegionBase || h.Areas > RegionBase+h.Region || h.Areas%8 != 0 ||
+		uint64(h.AreaN)*SnapArea > RegionBase+h.Region-h.Areas):
+		return h, "its shared memory is in an impossible place"
 	}
-	end, at, vars := uint64(0), uint64(SnapData), 0
+	end, vars := uint64(0), 0
 	for i := range int(h.Extents) {
 		e := SnapExtentAt(b, i)
 		lo, hi := uint64(RegionBase), RegionBase+h.Region
@@ -93,15 +114,20 @@ func TakeSnap(b []byte, size uint64) (h SnapHeader, wrong string) {
 			return h, "an extent is in an impossible place"
 		case e.Addr < end:
 			return h, "extents are out of order or have pages in common"
-		case e.At != at || e.Len > h.Size-at:
+		case e.At&within != 0 || e.At < SnapData || e.At > h.Size || e.Len > h.Size-e.At:
 			return h, "an extent is not where it should be in the file"
 		}
-		end, at = e.Addr+e.Len, at+e.Len
+		end = e.Addr + e.Len
 	}
 	if vars > SnapVars {
 		return h, "its variables are in too many extents"
 	}
 	return h, ""
+}
+
+// AppendExtent appends an entry of the table.
+func AppendExtent(b []byte, e Extent) []byte {
+	return Append64(Append64(Append64(b, e.Addr), e.Len), e.At)
 }
 
 // SnapExtentAt is an entry of the table in the first SnapData bytes of a snapshot.
@@ -113,7 +139,25 @@ func SnapExtentAt(b []byte, i int) Extent {
 // Messages of snapshots.
 const (
 	EvSnapshot    = 4  // write a snapshot, into the file of OpSnapshot
-	OpSnapshot    = 77 // reply: a descriptor of the file to write
+	OpSnapshot    = 77 // reply: a descriptor of the file to write; of a family, also a gate: see SnapStop
 	OpSnapshotted = 78 // B=errno. No reply
 	OpReopen      = 79 // a restored pVM asks for the file of Handle, a name of before. Reply: a descriptor; payload: Stat. EBADF: it is closed. Handle 0: those that were not asked for are closed
+	OpKeep        = 96 // before OpSnapshot: the socket beside the message is handle A, and end C of the pair with id B; 0: not known
+	OpRejoin      = 97 // a restored pVM asks for what its handle A of before was, an end of a pair. Reply: a descriptor; A=id of the pair, B=which end. EBADF: nobody knows. A=0: it has asked for all, no reply
 )
+
+// The gate is a socket by which the members of a family wait for each other: SnapGate bytes
+// at most in each message, u64 each. With the file in hand a member stops, and says where
+// its pieces of shared memory are in that of the family (their number, then the places). When all
+// have stopped it hears SnapAlone, or SnapFamily and a bit for each of these that it is to
+// write; it writes, says the errno, and waits for a last message to go on. The end of the gate
+// at any time: it goes on.
+const (
+	SnapAlone  = 1 // it is the only one: shared memory is like any other
+	SnapFamily = 2
+	SnapGate   = 8 + 8*SnapAreas
+	SnapClaims = 8 + SnapAreas/8
+)
+
+// CallWait is a flag of CallRecv (MSG_WAITALL): on a socket that blocks, it may.
+const CallWait = 0x100

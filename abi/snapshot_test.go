@@ -8,7 +8,7 @@ import (
 // put encodes a header, and the extents as the table.
 func putSnap(h SnapHeader, list ...Extent) []byte {
 	b := Append32(Append32(Append64(nil, h.Magic), h.Version), h.Extents)
-	for _, v := range []uint64{h.Size, h.SP, h.BP, h.PC, h.Region, h.DataLo, h.DataHi, h.Open, h.Handles, uint64(h.Mono), uint64(h.Wall)} {
+	for _, v := range []uint64{h.Size, h.SP, h.BP, h.PC, h.Region, h.DataLo, h.DataHi, h.Open, h.Handles, uint64(h.Mono), uint64(h.Wall), h.Areas, uint64(h.AreaN) | uint64(h.Shared)<<32} {
 		b = Append64(b, v)
 	}
 	b = append(b, make([]byte, SnapData-len(b))...)
@@ -57,7 +57,14 @@ func TestSnap(t *testing.T) {
 		{"impossible", func(h *SnapHeader, e []Extent) { e[2].Len = 1<<64 - PageSize }},
 		{"out of order", func(h *SnapHeader, e []Extent) { e[1].Addr, e[2].Addr = e[2].Addr, e[1].Addr }},
 		{"in common", func(h *SnapHeader, e []Extent) { e[2].Addr = e[1].Addr + PageSize }},
-		{"in the file", func(h *SnapHeader, e []Extent) { e[1].At += PageSize }},
+		{"in the file", func(h *SnapHeader, e []Extent) { e[1].At++ }},
+		{"in the file", func(h *SnapHeader, e []Extent) { e[1].At = 0 }},
+		{"in the file", func(h *SnapHeader, e []Extent) { e[1].At = 1<<64 - PageSize }},
+		{"too many", func(h *SnapHeader, e []Extent) { h.Shared = SnapExtents }},
+		{"shared", func(h *SnapHeader, e []Extent) { h.AreaN = SnapAreas + 1 }},
+		{"shared", func(h *SnapHeader, e []Extent) { h.AreaN = 1 }},
+		{"shared", func(h *SnapHeader, e []Extent) { h.AreaN, h.Areas = 2, RegionBase+h.Region-SnapArea }},
+		{"shared", func(h *SnapHeader, e []Extent) { h.AreaN, h.Areas = 2, 1<<64-8 }},
 		{"in the file", func(h *SnapHeader, e []Extent) { h.Size -= PageSize }},
 	} {
 		h, e := good, append([]Extent(nil), table...)

@@ -90,8 +90,21 @@ func (f *restoreFlags) config(cmd *cobra.Command, t *frozen) (monitor.Config, er
 	if !cmd.Flags().Changed("fork") {
 		c.Forks = t.meta.Forks
 	}
-	c.Exec, err = f.images(cmd.Context())
+	if c.Exec, err = f.images(cmd.Context()); err == nil && !cmd.Flags().Changed("exec") && t.meta.Family != nil {
+		c.Exec = familyExecs(t.meta.Family)
+	}
 	return c, err
+}
+
+// familyExecs are the images of a family where they were.
+func familyExecs(f *snapshot.Family) (list []monitor.Exec) {
+	if f.ExecSelf {
+		list = append(list, monitor.Exec{Name: monitor.ExecSelf})
+	}
+	for _, x := range f.Execs {
+		list = append(list, monitor.Exec{Name: x.Name, Image: x.Image})
+	}
+	return list
 }
 
 func newRestore() *cobra.Command {

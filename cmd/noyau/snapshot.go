@@ -16,8 +16,8 @@ func newSnapshot() *cobra.Command {
 		Use:   "snapshot [flags] PVM",
 		Short: "Write a running pVM to a file",
 		Long: `Snapshot writes a pVM as it is now to a file, and lets it go on. Restore makes pVMs
-of the file. A file holds one pVM: with forks it is refused, or made of the first alone
-(--alone).`,
+of the file. With forks, or programs that it has started, all of them stop at one moment
+and are in the file; --alone leaves them out.`,
 		Example:           "  noyau snapshot web -o web.snap\n  noyau restore -d -p 8081:80 web.snap",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: pvmNames((*state.Entry).Alive),
@@ -42,6 +42,6 @@ of the file. A file holds one pVM: with forks it is refused, or made of the firs
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write; NAME.snap by default")
 	cmd.Flags().BoolVar(&q.Compress, "compress", false, "compress it by zstd: smaller, and slower to restore")
-	cmd.Flags().BoolVar(&q.Alone, "alone", false, "leave out the forks that the pVM has")
+	cmd.Flags().BoolVar(&q.Alone, "alone", false, "leave out the forks that the pVM has, and what connects it with them")
 	return cmd
 }

@@ -169,7 +169,7 @@ func (s *starting) file(n uint64, d *kernel.Desc) linux.Errno {
 		host.Close(r.FD)
 		return 0
 	}
-	p, e := newPump(r.FD, d, n)
+	p, e := newPump(r.FD, r.A, d, n)
 	if e == 0 {
 		s.pumps = append(s.pumps, p)
 	}

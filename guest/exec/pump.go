@@ -39,11 +39,12 @@ var pumps struct {
 
 func init() { proc.Reaped = reaped }
 
-func newPump(handle int32, d *kernel.Desc, n uint64) (*pump, linux.Errno) {
+// newPump makes a pump of end 1 of a pair.
+func newPump(handle int32, pair uint64, d *kernel.Desc, n uint64) (*pump, linux.Errno) {
 	if handle < 0 {
 		return nil, linux.EIO
 	}
-	ch, e := ipc.NewChannel(handle)
+	ch, e := ipc.NewChannel(handle, pair, 1)
 	if e != 0 {
 		host.Close(handle)
 		return nil, e
@@ -207,8 +208,10 @@ func (p *pump) toChild() {
 
 // endInput lets the child read the end, while it may still write.
 func (p *pump) endInput() {
-	h, _ := p.ch.HostStream()
-	host.RequestWith(abi.Msg{Op: abi.OpShut, A: linux.SHUT_WR}, h)
+	for e := linux.EINTR; e == linux.EINTR; { // of a restored pVM, whose child waits for it
+		h, _ := p.ch.HostStream()
+		_, e = host.RequestWith(abi.Msg{Op: abi.OpShut, A: linux.SHUT_WR}, h)
+	}
 }
 
 // give sends b to the child.

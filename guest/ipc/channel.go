@@ -22,7 +22,8 @@ func opened(b *host.Boot) {
 			kernel.StdioAlone(o.FD)
 			continue
 		}
-		c, e := NewChannel(o.Handle)
+		rt.Opened(o.Handle)
+		c, e := NewChannel(o.Handle, 0, 0)
 		if e != 0 || o.FD >= abi.ExecFilesMax {
 			host.Close(o.Handle)
 			continue
@@ -39,26 +40,34 @@ func opened(b *host.Boot) {
 type Channel struct {
 	kernel.Base
 	waiters
-	handle int32
+	handle int32         // see gate
+	pair   uint64        // id in the family; 0: not known
+	end    uint64        // which of the two it is
 	outs   atomic.Uint64 // Out edges, and calls of slow
 	fullAt atomic.Uint64 // outs, plus one, at the last send that found no room
 	isSlow atomic.Bool
 }
 
-// NewChannel makes a file of a stream or packet socket that is only this pVM's. The
-// handle stays the caller's if there is an error.
-func NewChannel(handle int32) (*Channel, linux.Errno) {
-	c := &Channel{handle: handle}
+// NewChannel makes a file of a stream or packet socket that is only this pVM's: of one end of a
+// pair, whose id is 0 if it is not known. The handle stays the caller's if there is an error.
+func NewChannel(handle int32, pair, end uint64) (*Channel, linux.Errno) {
+	c := &Channel{handle: handle, pair: pair, end: end}
 	c.src.Notify = func(ev uint32) {
 		if ev&rt.Out != 0 {
 			c.outs.Add(1)
 		}
 		c.q.Notify(ev)
 	}
-	return c, linux.Errno(rt.Watch(handle, &c.src))
+	if e := rt.Watch(handle, &c.src); e != 0 {
+		return nil, linux.Errno(e)
+	}
+	remember(c)
+	return c, 0
 }
 
 func (c *Channel) Read(p []byte) (int, linux.Errno) {
+	gate.RLock()
+	defer gate.RUnlock()
 	n, e := host.Recv(c.handle, p, 0)
 	if e == linux.ECONNRESET { // the last of the other end went without reading all
 		return 0, 0
@@ -67,6 +76,8 @@ func (c *Channel) Read(p []byte) (int, linux.Errno) {
 }
 
 func (c *Channel) Write(p []byte) (int, linux.Errno) {
+	gate.RLock()
+	defer gate.RUnlock()
 	outs := c.outs.Load()
 	n, e := host.Send(c.handle, p, 0)
 	switch {
@@ -97,7 +108,10 @@ func (c *Channel) Ready() uint32 {
 	b := kernel.GetBuffer(1)
 	defer kernel.PutBuffer(b)
 	var ev uint32
-	switch n, e := host.Recv(c.handle, *b, linux.MSG_PEEK); {
+	gate.RLock()
+	n, e := host.Recv(c.handle, *b, linux.MSG_PEEK)
+	gate.RUnlock()
+	switch {
 	case e == linux.EAGAIN:
 	case e == 0 && n > 0:
 		ev = rt.In
@@ -114,7 +128,11 @@ func (c *Channel) Ready() uint32 {
 func (c *Channel) AttachPD(pd uintptr) { c.attach(pd, c.Queue) }
 
 // HostStream implements kernel.HostStream.
-func (c *Channel) HostStream() (handle int32, std int) { return c.handle, -1 }
+func (c *Channel) HostStream() (handle int32, std int) {
+	gate.RLock()
+	defer gate.RUnlock()
+	return c.handle, -1
+}
 
 func (c *Channel) Stat(st *linux.Stat) linux.Errno {
 	c.Base.Stat(st)
@@ -123,6 +141,13 @@ func (c *Channel) Stat(st *linux.Stat) linux.Errno {
 }
 
 func (c *Channel) Release() {
+	gate.RLock()
+	defer gate.RUnlock()
+	c.release()
+}
+
+func (c *Channel) release() {
+	forget(c)
 	rt.Unwatch(c.handle)
 	host.Close(c.handle)
 }

@@ -233,6 +233,9 @@ func (c *End) gone() bool {
 		return true
 	}
 	n := c.peer().closed.Load()
+	if frozen.Load() { // it cannot be said: see thaw
+		return false
+	}
 	if n == c.closed.Load() && c.src.Seen()&(rt.Hup|rt.RdHup|rt.Err) == 0 {
 		return false
 	}
@@ -300,8 +303,10 @@ func (c *End) Release() {
 	c.retry.stop()
 	rt.ForgetWord(&c.inWord)
 	rt.ForgetWord(&c.outWord)
+	gate.RLock()
+	defer gate.RUnlock()
 	rt.Unwatch(c.a.handle[c.side])
-	c.a.drop(c.side)
+	c.a.dropNow(c.side)
 }
 
 // A retry is for locks that somebody has for longer than a copy takes: they are tried again

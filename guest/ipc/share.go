@@ -22,6 +22,7 @@ func init() {
 // what is in it are woken.
 type area struct {
 	p, n   uintptr
+	id     uint64   // of the connection, in the family
 	handle [2]int32 // the ends of the connection; -1: closed
 	end    [2]*End  // of a pair; nil: closed here, or it is none
 	src    rt.Source
@@ -40,12 +41,14 @@ func newArea(n uintptr) (*area, linux.Errno) {
 	if rt.Boot().Flags&abi.BootFork == 0 {
 		return nil, linux.EPERM
 	}
-	handles, e := requestArea(n)
+	gate.RLock() // a snapshot knows of all areas, or of none
+	defer gate.RUnlock()
+	handles, id, at, e := requestArea(n)
 	if e != 0 {
 		return nil, e
 	}
 	defer host.Close(handles[2])
-	a := &area{n: n, handle: [2]int32{handles[0], handles[1]}}
+	a := &area{n: n, id: id, handle: [2]int32{handles[0], handles[1]}}
 	if a.p = rt.Pages(n); a.p == 0 {
 		e = linux.ENOMEM
 	} else if e = host.Map(a.p, n, true, handles[2], 0); e != 0 {
@@ -62,23 +65,32 @@ func newArea(n uintptr) (*area, linux.Errno) {
 	}
 	areas.m[a.p] = a
 	areas.mu.Unlock()
+	rt.Shared(a.p, n, at)
 	return a, 0
 }
 
-// requestArea returns the two ends of a connection and the memory.
-func requestArea(n uintptr) (h [3]int32, errno linux.Errno) {
+// requestArea returns the two ends of a connection and the memory, and what they are in the
+// family.
+func requestArea(n uintptr) (h [3]int32, id, at uint64, errno linux.Errno) {
 	r, e := host.Request(abi.Msg{Op: abi.OpPair, A: linux.SOCK_STREAM, B: uint64(n)})
 	if e != 0 {
-		return h, e
+		return h, 0, 0, e
 	}
 	if !r.Take(h[:]) {
-		return h, linux.EIO
+		return h, 0, 0, linux.EIO
 	}
-	return h, 0
+	return h, r.A, r.B, 0
 }
 
 // drop closes one end of a pair, and gives the memory back with the second.
 func (a *area) drop(side int) {
+	gate.RLock() // in a restored pVM it has another handle soon
+	defer gate.RUnlock()
+	a.dropNow(side)
+}
+
+// dropNow is drop for who has the gate.
+func (a *area) dropNow(side int) {
 	areas.mu.Lock()
 	defer areas.mu.Unlock()
 	host.Close(a.handle[side])
@@ -86,6 +98,7 @@ func (a *area) drop(side int) {
 	a.heads().ends[side].closed.Add(1) // those that have the other end look whether it was the last
 	if a.handle[1-side] < 0 {
 		delete(areas.m, a.p)
+		rt.Unshared(a.p)
 		rt.FreePages(a.p, a.n)
 	}
 }
@@ -168,13 +181,11 @@ func shareWake(a kernel.Args) (uintptr, linux.Errno) {
 // shared with what this pVM forks, which it cannot do before. Pairs are made again if this
 // pVM has both ends; where it has one, the other is nobody's.
 func reshare() {
-	areas.mu.Lock()
-	var list []*area
-	for _, a := range areas.m {
-		list = append(list, a)
-	}
-	areas.mu.Unlock()
-	for _, a := range list {
+	for _, a := range allAreas() {
+		if rt.Boot().Shared != 0 {
+			a.rejoin() // it is a family
+			continue
+		}
 		pair := a.end[0] != nil || a.end[1] != nil
 		if pair && (a.end[0] == nil || a.end[1] == nil) || rt.Boot().Flags&abi.BootFork == 0 && pair {
 			a.hang()
@@ -183,10 +194,13 @@ func reshare() {
 		if rt.Boot().Flags&abi.BootFork == 0 {
 			continue // nobody to share it with
 		}
-		h, e := requestArea(a.n)
+		h, id, at, e := requestArea(a.n)
 		if e == 0 {
 			e = a.replace(h[2])
 			host.Close(h[2])
+			a.id = id
+			rt.Unshared(a.p)
+			rt.Shared(a.p, a.n, at)
 		}
 		if e == 0 {
 			e = a.rewire(h[0], h[1])
@@ -210,27 +224,84 @@ func (a *area) hang() {
 // rewire gives an area another connection.
 func (a *area) rewire(x, y int32) linux.Errno {
 	for i, h := range [2]int32{x, y} {
-		rt.Unwatch(a.handle[i])
-		host.Close(a.handle[i])
-		a.handle[i] = h
-		src := &a.src
-		if c := a.end[i]; c != nil {
-			src = &c.src
-			rt.ForgetWord(&c.inWord)
-			rt.ForgetWord(&c.outWord)
-			c.inWord.Handle, c.outWord.Handle = h, h
-			c.hung.Store(false)
-		} else if i == 0 {
-			continue // the ringing end of memory is not watched
+		if e := a.rewireEnd(i, h); e != 0 {
+			return e
 		}
-		if e := rt.Watch(h, src); e != 0 {
-			return linux.Errno(e)
+	}
+	return 0
+}
+
+// rewireEnd gives one end of an area another handle.
+func (a *area) rewireEnd(i int, h int32) linux.Errno {
+	rt.Unwatch(a.handle[i])
+	host.Close(a.handle[i])
+	a.handle[i] = h
+	src := &a.src
+	if c := a.end[i]; c != nil {
+		src = &c.src
+		rt.ForgetWord(&c.inWord)
+		rt.ForgetWord(&c.outWord)
+		c.inWord.Handle, c.outWord.Handle = h, h
+		c.hung.Store(false)
+	} else if i == 0 {
+		return 0 // the ringing end of memory is not watched
+	}
+	if e := rt.Watch(h, src); e != 0 {
+		return linux.Errno(e)
+	}
+	if c := a.end[i]; c != nil {
+		c.tell(rt.In | rt.Out)
+	}
+	return 0
+}
+
+// rejoin gives the ends of an area of a restored family their places in its connection again.
+func (a *area) rejoin() {
+	for i, old := range a.handle {
+		if old < 0 {
+			continue
 		}
+		r, e := host.Request(abi.Msg{Op: abi.OpRejoin, A: uint64(old)})
+		if e == 0 && r.FD >= 0 {
+			e = a.rewireEnd(i, r.FD)
+		}
+		if c := a.end[i]; e != 0 && c != nil {
+			c.hung.Store(true)
+		}
+	}
+}
+
+// ding has all who may wait for what is in an area look again, here and in other members: what
+// was rung while a restored pVM had no connection is lost.
+func (a *area) ding() {
+	pair := a.end[0] != nil || a.end[1] != nil
+	for i, h := range a.handle {
+		if h < 0 {
+			continue
+		}
+		switch {
+		case pair:
+			a.heads().ends[1-i].rung.Add(1)
+		case i == 0:
+			a.share().rung.rung.Add(1)
+		default:
+			continue // nobody rings by that one
+		}
+		host.Send(h, ding[:], 0)
 		if c := a.end[i]; c != nil {
 			c.tell(rt.In | rt.Out)
 		}
 	}
-	return 0
+}
+
+func allAreas() []*area {
+	areas.mu.Lock()
+	defer areas.mu.Unlock()
+	var list []*area
+	for _, a := range areas.m {
+		list = append(list, a)
+	}
+	return list
 }
 
 // replace puts the memory behind a handle in the place of a. Nobody writes to it between.

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"noyau.dev/abi"
@@ -77,18 +78,23 @@ func Restored() bool { return restored.Load() }
 
 var restored atomic.Bool
 
-// gate is closed when a snapshot has been written, and in a restored pVM when that is
-// complete: it does not fork before.
-var gate atomic.Pointer[chan struct{}]
+// Frozen reports whether a snapshot is being made, or this pVM has just been restored of one:
+// then a handle of before may be another thing than it was, until OnRestore's functions
+// have seen to it.
+func Frozen() bool { return frozen.Load() }
+
+var frozen atomic.Bool
+
+// forking is held by those who fork, for reading; and by a snapshot until it has been
+// written, in a restored pVM until that is complete.
+var forking sync.RWMutex
 
 // snapshot writes this pVM to a file.
 func snapshot() {
-	done := make(chan struct{})
-	gate.Store(&done)
-	defer func() {
-		gate.Store(nil)
-		close(done)
-	}()
+	forking.Lock()
+	defer forking.Unlock()
+	frozen.Store(true) // and so it is in the file
+	defer frozen.Store(false)
 	for _, f := range freezes {
 		f()
 	}
@@ -98,6 +104,7 @@ func snapshot() {
 		}
 		restored.Store(false)
 	}()
+	keepStdio()
 	if !host.Snapshot() {
 		return
 	}
@@ -109,16 +116,16 @@ func snapshot() {
 	for _, f := range restores {
 		f()
 	}
+	host.Post(abi.Msg{Op: abi.OpRejoin})
 }
 
 // Fork copies this pVM, perhaps since somebody outside has asked for it: the child's process id in the parent, 0 in the child,
 // which has not the rights in narrow.
 func Fork(asked bool, narrow uint32) (uint32, linux.Errno) {
 	shareStdio()
-	if done := gate.Load(); done != nil {
-		<-*done
-	}
+	forking.RLock()
 	pid, e := host.Fork(asked, narrow)
+	forking.RUnlock()
 	if e != 0 || pid != 0 {
 		return pid, e
 	}

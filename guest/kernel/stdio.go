@@ -48,6 +48,16 @@ func shareStdio() {
 	}
 }
 
+// keepStdio shows the monitor what the standard streams are, for a snapshot of a family.
+func keepStdio() {
+	if rt.Boot().Flags&abi.BootFamily == 0 {
+		return
+	}
+	for _, f := range stdios {
+		host.RequestWith(abi.Msg{Op: abi.OpKeep, A: uint64(f.handle)}, f.handle)
+	}
+}
+
 // Release implements File. The handle itself stays.
 func (f *stdio) Release() {
 	if f.alone.Swap(false) {

@@ -155,8 +155,12 @@ func (s *Source) Seen() uint32 { return atomic.LoadUint32(&s.seen) }
 //	func Gosched()
 //	func Pin()                                   // no other goroutine runs until Unpin, and no fork or snapshot happens: for short copies
 //	func Unpin()
-//	func Snapshot(handle int32) (restored bool, errno uint32)
-//	                                             // write this pVM to a file; true when it returns in a restored pVM
+//	func Snapshot(handle, gate int32) (restored bool, errno uint32)
+//	                                             // write this pVM to a file; true when it returns in a restored pVM. gate:
+//	                                             // by what its family waits for each other, -1: there is none
+//	func Shared(p, n uintptr, at uint64)         // n bytes at p are shared, and at this place in the family's memory (OpShare)
+//	func Unshared(p uintptr)                     // they are no more
+//	func Opened(handle int32)                    // a handle that was given at the start is one that a restored pVM has not
 //	func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32)
 //	                                             // copy this pVM; h are what the monitor gave for the child
 

@@ -133,7 +133,11 @@ var pinned sync.Mutex
 func Gosched() { runtime.Gosched() }
 
 // Snapshot is not possible in a test: ENOSYS.
-func Snapshot(handle int32) (restored bool, errno uint32) { return false, 38 }
+func Snapshot(handle, gate int32) (restored bool, errno uint32) { return false, 38 }
+
+func Shared(p, n uintptr, at uint64) {}
+func Unshared(p uintptr)             {}
+func Opened(handle int32)            {}
 
 // Fork is not possible in a test: ENOSYS.
 func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32) { return false, 38 }

@@ -51,7 +51,10 @@ func Ignore(m *Mailbox)
 func await(w *Word, old uint32)
 func forgetWord(w *Word)
 func parkWord(w *Word, old uint32)
-func snapshot(handle uintptr) (bool, uintptr)
+func snapshot(handle, gate uintptr) (bool, uintptr)
+func shared(p, n, at uintptr)
+func unshared(p uintptr)
+func opened(handle uintptr)
 func fork(h *[abi.ForkHandles]int32) uintptr
 
 func Boot() *abi.BootHeader
@@ -144,7 +147,11 @@ func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32) {
 }
 
 // Snapshot is described in rt.go.
-func Snapshot(handle int32) (restored bool, errno uint32) {
-	restored, e := snapshot(uintptr(handle))
+func Snapshot(handle, gate int32) (restored bool, errno uint32) {
+	restored, e := snapshot(uintptr(handle), uintptr(max(gate, 0)))
 	return restored, uint32(e)
 }
+
+func Shared(p, n uintptr, at uint64) { shared(p, n, uintptr(at)) }
+func Unshared(p uintptr)             { unshared(p) }
+func Opened(handle int32)            { opened(uintptr(handle)) }

@@ -189,6 +189,9 @@ func (h *hostSock) accept(l *listener) (*Socket, linux.Errno) {
 	for e == linux.ECONNABORTED {
 		fd, n, e = host.Accept(h.fd, sa)
 	}
+	if e == linux.EINVAL && kernel.Frozen() {
+		e = linux.EAGAIN // what stands for the listener; there will be another
+	}
 	if e != 0 {
 		return nil, e
 	}
@@ -227,13 +230,25 @@ func (s *Socket) publish(backlog int) linux.Errno {
 	return s.published(&r, e, stListen)
 }
 
-func init() { kernel.OnRestore(republish) }
+func init() {
+	kernel.OnFork(letGo)
+	kernel.OnRestore(republish)
+}
 
-// republish gives the listeners and the UDP sockets of a restored pVM sockets of the host
-// again. Those of before stand for nothing. All are let go before the first is asked for,
-// so that nobody who waits meets one.
-func republish() {
-	var listeners, datagrams []*Socket
+// before are the listeners and the UDP sockets of a pVM that has just been restored, and
+// what was behind them.
+var before struct {
+	listeners, datagrams, names []*Socket
+	old                         []*hostSock
+}
+
+// letGo takes the sockets of the host away that stand for nothing any more, before anybody
+// who waits for one meets it. It does not block.
+func letGo() {
+	if !kernel.Restored() {
+		return
+	}
+	var listeners, datagrams, names []*Socket
 	var old []*hostSock
 	netMu.Lock()
 	for _, e := range tcpPorts.ports {
@@ -252,9 +267,28 @@ func republish() {
 			}
 		}
 	}
+	for s := range announced {
+		if h := s.host.Load(); h != nil && s.st.Load() == stListen {
+			s.host.Store(nil)
+			names, old = append(names, s), append(old, h)
+		}
+	}
 	netMu.Unlock()
-	for _, h := range old {
+	before.listeners, before.datagrams, before.names, before.old = listeners, datagrams, names, old
+}
+
+// republish gives the listeners and the UDP sockets of a restored pVM sockets of the host
+// again.
+func republish() {
+	listeners, datagrams, names := before.listeners, before.datagrams, before.names
+	for _, h := range before.old {
 		h.close()
+	}
+	before.listeners, before.datagrams, before.names, before.old = nil, nil, nil, nil
+	for _, s := range names {
+		if e := s.announceAs(1); e != 0 {
+			s.err.Store(uint32(e))
+		}
 	}
 	for _, s := range listeners {
 		if e := s.publish(s.l.backlog); e != 0 {

@@ -37,17 +37,18 @@ func outside(name string) (string, linux.Errno) {
 // announced are the listeners that have one of the host's. netMu guards it.
 var announced = map[*Socket]struct{}{}
 
-func init() { kernel.OnRestore(reannounce) }
-
 // announce lets other members find s, which listens.
-func (s *Socket) announce() linux.Errno {
+func (s *Socket) announce() linux.Errno { return s.announceAs(0) }
+
+// announceAs does it, again if again is 1.
+func (s *Socket) announceAs(again uint64) linux.Errno {
 	if !hasNames() {
 		return 0
 	}
 	name, e := outside(s.u.name)
 	var r host.Reply
 	if e == 0 {
-		r, e = host.Request(abi.Msg{Op: abi.OpNameListen, A: uint64(s.typ), B: uint64(s.l.backlog)}, abi.AppendString(nil, name))
+		r, e = host.Request(abi.Msg{Op: abi.OpNameListen, A: uint64(s.typ), B: uint64(s.l.backlog), C: again}, abi.AppendString(nil, name))
 	}
 	if e == 0 {
 		e = s.published(&r, 0, stListen)
@@ -66,28 +67,6 @@ func (s *Socket) announce() linux.Errno {
 		s.l.close()
 	}
 	return e
-}
-
-// reannounce does it again in a pVM that was restored.
-func reannounce() {
-	type old struct {
-		s *Socket
-		h *hostSock
-	}
-	var list []old
-	netMu.Lock()
-	for s := range announced {
-		if h := s.host.Swap(nil); h != nil && s.st.Load() == stListen {
-			list = append(list, old{s, h})
-		}
-	}
-	netMu.Unlock()
-	for _, o := range list {
-		o.h.close()
-		if e := o.s.announce(); e != 0 {
-			o.s.err.Store(uint32(e))
-		}
-	}
 }
 
 // dialMember connects to a socket of another member. none is the error if there is nobody.

@@ -74,6 +74,7 @@ type Broker struct {
 	killedBy           atomic.Uint64
 	failOnce           sync.Once
 	narrowed           atomic.Uint32 // rights that were taken away
+	narrowedBefore     uint32        // of them, those of a snapshot
 	snap               snapshot
 
 	births   births
@@ -101,6 +102,10 @@ func newBroker(c Config) *Broker {
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.table.max = c.MaxHandles
 	b.table.restore(c.Restored)
+	if r := c.Restored; r != nil {
+		b.narrowedBefore = r.Rights & abi.NarrowAll
+		b.narrowed.Store(b.narrowedBefore)
+	}
 	return b
 }
 
@@ -141,6 +146,12 @@ func (b *Broker) Serve() {
 func (b *Broker) Close() {
 	b.cancel()
 	b.c.Control.Close()
+}
+
+// Discard gives back what a Broker has that never serves.
+func (b *Broker) Discard() {
+	b.Close()
+	b.table.closeAll()
 }
 
 // Done is closed when everything that the pVM held has been released.
@@ -215,7 +226,12 @@ func (b *Broker) handlePacket(p []byte, whole bool, fds []int) {
 
 // silent says whether a message makes sense without an answer.
 func silent(op uint16) bool {
-	return op == abi.OpDrop || op == abi.OpKilled || op == abi.OpSendTo || op == abi.OpForked || op == abi.OpSnapshotted || op == abi.OpExecDrop || op == abi.OpSignalUnlink
+	switch op {
+	case abi.OpDrop, abi.OpKilled, abi.OpSendTo, abi.OpForked, abi.OpSnapshotted, abi.OpExecDrop, abi.OpRejoin,
+		abi.OpSignalUnlink:
+		return true
+	}
+	return false
 }
 
 func (b *Broker) run(r *request, op *op) {
@@ -257,6 +273,7 @@ func (b *Broker) background(r *request, do func(*request) (reply, error)) {
 		defer b.pending.Add(-1)
 		defer own.stop()
 		defer b.inflight.remove(&own)
+		defer own.heard()
 		rep, err := do(&own)
 		own.finish(rep, err)
 	}()

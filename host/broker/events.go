@@ -78,24 +78,30 @@ func (b *Broker) flush() error {
 	go func() {
 		defer b.wall()
 		for {
-			m, end, more := b.events.next()
+			// What is told while a snapshot is made would be neither in it nor in its future.
+			b.snap.replies.RLock()
+			more := b.tell()
+			b.snap.replies.RUnlock()
 			if !more {
-				return
-			}
-			var fds []int
-			if end != nil {
-				fds = end.FDs[:]
-			}
-			err := b.send(&m, nil, fds...)
-			if end != nil {
-				end.Close()
-			}
-			if err != nil {
 				return
 			}
 		}
 	}()
 	return nil
+}
+
+// tell tells the guest what comes first. It reports whether there may be more.
+func (b *Broker) tell() bool {
+	m, end, more := b.events.next()
+	if !more {
+		return false
+	}
+	var fds []int
+	if end != nil {
+		fds = end.FDs[:]
+		defer end.Close()
+	}
+	return b.send(&m, nil, fds...) == nil
 }
 
 // next is an event, and the end of a link that belongs to it, if one does.
@@ -123,10 +129,6 @@ func (e *events) next() (m abi.Msg, end *LinkEnd, more bool) {
 		e.orphan = false
 		return abi.Msg{Op: abi.EvOrphan}, nil, true
 	}
-	if e.snapshot {
-		e.snapshot = false
-		return abi.Msg{Op: abi.EvSnapshot}, nil, true
-	}
 	if len(e.links) > 0 {
 		l := e.links[0]
 		e.links = e.links[1:]
@@ -138,6 +140,10 @@ func (e *events) next() (m abi.Msg, end *LinkEnd, more bool) {
 			return m, nil, true
 		}
 		return abi.Msg{Op: abi.EvLink, A: uint64(l.end.PID), B: uint64(l.end.Box), C: l.end.ID}, &l.end, true
+	}
+	if e.snapshot {
+		e.snapshot = false
+		return abi.Msg{Op: abi.EvSnapshot}, nil, true
 	}
 	e.sending = false
 	return abi.Msg{}, nil, false

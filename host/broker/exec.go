@@ -24,9 +24,10 @@ type Exec struct {
 
 // An ExecFile is a descriptor of a child's. FD is -1 for one that is null.
 type ExecFile struct {
-	FD    int  // a stream socket; owned
-	Std   int  // standard stream of the parent that it is, -1: none
-	Alone bool // nobody else has FD
+	FD    int    // a stream socket; owned
+	Pair  uint64 // id of the pair of which it is end 0; 0: it was the parent's
+	Std   int    // standard stream of the parent that it is, -1: none
+	Alone bool   // nobody else has FD
 }
 
 // Close closes what the child would have had.
@@ -151,9 +152,11 @@ func doExecFile(r *request) (reply, error) {
 		if err != nil {
 			return reply{}, err
 		}
-		f.FD, f.Alone = fds[0], true
+		f.FD, f.Alone, f.Pair = fds[0], true, r.newPair()
 		x.Files[n] = f
-		return give(fds[1]), nil
+		rep := give(fds[1])
+		rep.a = f.Pair
+		return rep, nil
 	}
 	return reply{}, unix.EINVAL
 }
@@ -192,6 +195,10 @@ func waitExecStart(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	if err := r.b.c.Family.Room(r.ctx); err != nil {
+		return reply{}, err
+	}
+	r.told() // or there would be a child in a snapshot of which its parent knows nothing
 	var pid uint32
 	err = r.slow(func() (err error) {
 		pid, err = e.Exec(r.ctx, r.exec)

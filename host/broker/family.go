@@ -163,11 +163,28 @@ func doWait(r *request) (reply, error) {
 	if r.b.c.Family == nil {
 		return reply{}, unix.ECHILD
 	}
+	hang, keep := r.msg.B&1 == 0, r.msg.B&abi.WaitKeep != 0
+	wait := r.b.c.Family.Wait
 	if r.msg.B&abi.WaitGroup != 0 {
-		return r.waitGroup(pid)
+		f, ok := r.b.c.Family.(Grouper)
+		if !ok {
+			return reply{}, unix.ECHILD
+		}
+		wait = f.WaitGroup
 	}
-	got, status, err := r.b.c.Family.Wait(r.ctx, pid, r.msg.B&1 == 0, r.msg.B&abi.WaitKeep != 0)
-	return reply{a: uint64(got), b: uint64(status)}, err
+	for {
+		if hang {
+			if _, _, err := wait(r.ctx, pid, true, true); err != nil {
+				return reply{}, err
+			}
+		}
+		r.told() // or it was not waited for
+		got, status, err := wait(r.ctx, pid, false, keep)
+		if got != 0 || err != nil || !hang {
+			return reply{a: uint64(got), b: uint64(status)}, err
+		}
+		r.heard() // another was faster
+	}
 }
 
 func doKill(r *request) (reply, error) {
@@ -208,7 +225,9 @@ func doPair(r *request) (reply, error) {
 		return reply{}, err
 	}
 	if r.msg.B == 0 {
-		return give(fds[:]...), nil
+		rep := give(fds[:]...)
+		rep.a = r.newPair()
+		return rep, nil
 	}
 	mem, err := sealed("noyau-pair", int64(r.msg.B))
 	if err != nil {
@@ -216,7 +235,9 @@ func doPair(r *request) (reply, error) {
 		unix.Close(fds[1])
 		return reply{}, err
 	}
-	return give(fds[0], fds[1], mem), nil
+	rep := give(fds[0], fds[1], mem)
+	rep.a, rep.b = r.newPair(), r.newShare(r.msg.B)
+	return rep, nil
 }
 
 // maxShare bounds one piece of shared memory.
@@ -234,7 +255,9 @@ func doShare(r *request) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return give(fd), nil
+	rep := give(fd)
+	rep.a = r.newShare(r.msg.A)
+	return rep, nil
 }
 
 // sealed makes a memory file whose size stays.

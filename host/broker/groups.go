@@ -46,13 +46,3 @@ func (r *request) killGroup(group uint32) error {
 	}
 	return f.SignalGroup(r.ctx, group, r.msg.C == abi.KillAll, r.b.Narrowed()&abi.NarrowSignal != 0, unix.Signal(r.msg.B))
 }
-
-// waitGroup is doWait for the children in a group.
-func (r *request) waitGroup(group uint32) (reply, error) {
-	f, ok := r.b.c.Family.(Grouper)
-	if !ok {
-		return reply{}, unix.ECHILD
-	}
-	pid, status, err := f.WaitGroup(r.ctx, group, r.msg.B&1 == 0, r.msg.B&abi.WaitKeep != 0)
-	return reply{a: uint64(pid), b: uint64(status)}, err
-}

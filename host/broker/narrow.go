@@ -51,8 +51,8 @@ func (r *request) allowed() error {
 		if gone&abi.NarrowWrite != 0 && r.msg.B&^reads != unix.O_RDONLY {
 			return unix.EROFS
 		}
-	case abi.OpReopen:
-		if gone&changes != 0 {
+	case abi.OpReopen: // what was open stays open
+		if gone&^r.b.narrowedBefore&changes != 0 {
 			return unix.EACCES
 		}
 	case abi.OpUDP, abi.OpSendTo:

@@ -63,6 +63,8 @@ func init() {
 		abi.OpSnapshot:    {do: doSnapshot},
 		abi.OpSnapshotted: {do: doSnapshotted},
 		abi.OpReopen:      {do: doReopen},
+		abi.OpKeep:        {do: doKeep},
+		abi.OpRejoin:      {do: doRejoin},
 
 		abi.OpExecNew:   {do: doExecNew},
 		abi.OpExecText:  {do: doExecText},

@@ -30,8 +30,25 @@ type request struct {
 	exec    *Exec // of OpExecStart; owned
 	// For requests that wait only: ctx ends when the pVM does or the guest
 	// gives the request up.
-	ctx  context.Context
-	stop context.CancelFunc
+	ctx     context.Context
+	stop    context.CancelFunc
+	telling bool // see told
+}
+
+// told holds off a snapshot until the request was answered: what is done from here on the guest
+// hears of before. It must not take long.
+func (r *request) told() {
+	if r.ctx != nil && !r.telling {
+		r.telling = true
+		r.b.snap.replies.RLock()
+	}
+}
+
+func (r *request) heard() {
+	if r.telling {
+		r.telling = false
+		r.b.snap.replies.RUnlock()
+	}
 }
 
 // A reply is the good answer to a request. handle, if set, is given to the
@@ -59,8 +76,8 @@ func (r *request) finish(rep reply, err error) {
 		r.exec.Close()
 	}
 	if r.ctx != nil { // answered later
-		r.b.snap.replies.RLock()
-		defer r.b.snap.replies.RUnlock()
+		r.told()
+		defer r.heard()
 	}
 	if err != errNoReply && r.msg.ID != 0 {
 		m := abi.Msg{ID: r.msg.ID, Op: r.msg.Op}

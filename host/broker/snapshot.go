@@ -17,9 +17,11 @@ type snapshot struct {
 	one  sync.Mutex // held by Snapshot
 	mu   sync.Mutex
 	file *os.File   // to be given to the guest; nil: none is wanted
+	gate *os.File   // likewise, in a family; nil: it is saved alone
 	done chan error // told when the guest has written it
-	open []volume.Record
+	open []OpenFile
 	next uint32
+	kept []Kept // descriptors that the guest has shown
 
 	// What the guest hears while it writes itself is not in the snapshot, though the
 	// monitor has done it. So it hears nothing between the answer to OpSnapshot, which
@@ -30,22 +32,34 @@ type snapshot struct {
 
 // Opened is what a snapshot says of a guest's handles.
 type Opened struct {
-	Files []volume.Record
+	Files []OpenFile
 	Next  uint32 // above all names of handles so far
 }
 
-// Snapshot asks the guest to write itself to f and returns when it has.
-func (b *Broker) Snapshot(ctx context.Context, f *os.File) (Opened, error) {
+// An OpenFile is a file that a guest has open.
+type OpenFile struct {
+	volume.Record
+	File *volume.File // the same in those that share it; not to be used
+}
+
+// Snapshot asks the guest to write itself to f and returns when it has. gate, if not nil,
+// is the guest's end of the socket by which the members of a family wait for each other
+// (abi.SnapAlone); State may be asked from when the guest has spoken there.
+func (b *Broker) Snapshot(ctx context.Context, f, gate *os.File) (Opened, error) {
 	s := &b.snap
 	s.one.Lock()
 	defer s.one.Unlock()
 	done := make(chan error, 1)
 	s.mu.Lock()
-	s.file, s.done = f, done
+	s.file, s.gate, s.done = f, gate, done
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
-		s.file, s.done = nil, nil
+		s.file, s.gate, s.done = nil, nil, nil
+		for _, k := range s.kept {
+			unix.Close(k.FD)
+		}
+		s.kept = nil
 		s.mu.Unlock()
 		b.wake() // ends hold, if nothing else has
 	}()
@@ -83,21 +97,34 @@ func doSnapshot(r *request) (reply, error) {
 		s.file, s.done = nil, nil
 		return reply{}, err
 	}
-	fd := -1
-	raw, err := s.file.SyscallConn()
-	if err == nil {
-		cerr := raw.Control(func(n uintptr) { fd, err = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) })
-		if err == nil {
-			err = cerr
+	var fds []int
+	for _, f := range []*os.File{s.file, s.gate} {
+		if f == nil {
+			continue
 		}
-	}
-	if err != nil {
-		s.replies.Unlock()
-		return reply{}, err
+		fd, err := dup(f)
+		if err != nil {
+			s.replies.Unlock()
+			give(fds...).free()
+			return reply{}, err
+		}
+		fds = append(fds, fd)
 	}
 	s.file = nil
 	s.holds = true
-	return give(fd), nil
+	return give(fds...), nil
+}
+
+func dup(f *os.File) (fd int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	cerr := raw.Control(func(n uintptr) { fd, err = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) })
+	if err == nil {
+		err = cerr
+	}
+	return fd, err
 }
 
 func doSnapshotted(r *request) (reply, error) {
@@ -166,10 +193,10 @@ func (b *Broker) putAside() (list []packet) {
 
 // opened describes the files of the table. They are of this moment as long as their holder
 // does nothing with them.
-func (t *table) opened() ([]volume.Record, uint32, error) {
+func (t *table) opened() ([]OpenFile, uint32, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var list []volume.Record
+	var list []OpenFile
 	for id, h := range t.m {
 		if h.file == nil {
 			continue
@@ -179,28 +206,41 @@ func (t *table) opened() ([]volume.Record, uint32, error) {
 			return nil, 0, err
 		}
 		r.Handle = id
-		list = append(list, r)
+		list = append(list, OpenFile{r, h.file})
 	}
-	slices.SortFunc(list, func(a, b volume.Record) int { return int(int64(a.Handle) - int64(b.Handle)) })
+	slices.SortFunc(list, func(a, b OpenFile) int { return int(int64(a.Handle) - int64(b.Handle)) })
 	return list, t.next, nil
 }
 
 // Restored is what a pVM that goes on from a snapshot has open, by the names that its
 // files have there, and the first name for others.
 type Restored struct {
-	Files map[uint32]*volume.File
-	Next  uint32
+	Files  map[uint32]*volume.File
+	Next   uint32
+	Rights uint32  // that it had given up
+	Common *Common // has all of Files
 }
 
-// Close closes the files.
-func (r *Restored) Close() {
-	if r == nil {
-		return
+// Common are the files that restored pVMs have open, several of which may have the same, as
+// after a fork. The zero value is ready for use.
+type Common struct{ m map[*volume.File]*handle }
+
+// Add enters a file, which is then its own, by the name that all who have it call it by.
+func (c *Common) Add(id uint32, f *volume.File) {
+	if c.m == nil {
+		c.m = make(map[*volume.File]*handle)
 	}
-	for _, f := range r.Files {
-		f.Close()
+	h := &handle{id: id, kind: kindFile, file: f, fd: -1}
+	h.refs.Store(1)
+	c.m[f] = h
+}
+
+// Close closes those that no Broker was given.
+func (c *Common) Close() {
+	for _, h := range c.m {
+		h.put()
 	}
-	r.Files = nil
+	c.m = nil
 }
 
 // restore enters what a restored pVM has open.
@@ -209,10 +249,11 @@ func (t *table) restore(r *Restored) {
 		return
 	}
 	t.m, t.next = make(map[uint32]*handle, len(r.Files)), max(r.Next, firstHandle)
+	t.before = make(map[uint32]bool, len(r.Files))
 	for id, f := range r.Files {
-		h := &handle{id: id, kind: kindFile, file: f, fd: -1, before: true}
-		h.refs.Store(1)
-		t.m[id] = h
+		h := r.Common.m[f]
+		h.refs.Add(1)
+		t.m[id], t.before[id] = h, true
 	}
 }
 
@@ -223,12 +264,13 @@ func doReopen(r *request) (reply, error) {
 	if r.msg.Handle == 0 {
 		t.mu.Lock()
 		var lost []*handle
-		for id, h := range t.m {
-			if h.before {
+		for id := range t.before {
+			if h := t.m[id]; h != nil {
 				lost = append(lost, h)
 				delete(t.m, id)
 			}
 		}
+		t.before = nil
 		t.mu.Unlock()
 		for _, h := range lost {
 			h.put()
@@ -240,8 +282,8 @@ func doReopen(r *request) (reply, error) {
 		return reply{}, unix.EBADF
 	}
 	t.mu.Lock()
-	ours := h.before
-	h.before = false
+	ours := t.before[r.msg.Handle]
+	delete(t.before, r.msg.Handle)
 	t.mu.Unlock()
 	if !ours {
 		h.put()

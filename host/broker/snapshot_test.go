@@ -44,7 +44,7 @@ func begin(t *testing.T, g *guest, ctx context.Context) <-chan made {
 	}
 	t.Cleanup(func() { f.Close() })
 	c := make(chan made, 1)
-	go func() { o, err := g.b.Snapshot(ctx, f); c <- made{o, err} }()
+	go func() { o, err := g.b.Snapshot(ctx, f, nil); c <- made{o, err} }()
 	g.event(abi.EvSnapshot)
 	g.must(abi.Msg{Op: abi.OpSnapshot}, nil)
 	return c
@@ -158,15 +158,17 @@ func TestReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	files := map[uint32]*volume.File{}
+	files, common := map[uint32]*volume.File{}, new(Common)
 	for i, name := range []string{"a", "b", "c"} {
 		f, err := root.Reopen(volume.Record{Path: name}, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		files[uint32(100+i)] = f
+		common.Add(uint32(100+i), f)
 	}
-	g := start(t, setup{volumes: []volume.Spec{{Host: dir, Guest: "/data"}}, restored: &Restored{Files: files, Next: 200}})
+	g := start(t, setup{volumes: []volume.Spec{{Host: dir, Guest: "/data"}}, restored: &Restored{Files: files, Next: 200, Common: common}})
+	common.Close()
 	a := g.must(abi.Msg{Op: abi.OpReopen, Handle: 100}, nil)
 	var b [8]byte
 	if n, _ := unix.Pread(a.fd, b[:], 0); string(b[:n]) != "a" || stat(t, a.payload).Size != 1 || a.Handle != 100 {

@@ -33,8 +33,6 @@ type handle struct {
 	fd   int          // the other kinds; the handle's own, or -1
 	port *port        // kindListener, and kindUDP on a published port
 	end  func()       // called when the handle goes, may be nil
-
-	before bool // of a snapshot, and the restored guest has not asked for it; under the table's mu
 }
 
 func (h *handle) put() {
@@ -60,6 +58,7 @@ type table struct {
 	next   uint32
 	max    int
 	closed bool
+	before map[uint32]bool // of a snapshot, and the restored guest has not asked for them
 }
 
 // add enters h and returns with a reference for the caller besides the table's.
@@ -111,6 +110,7 @@ func (t *table) drop(id uint32) {
 	t.mu.Lock()
 	h := t.m[id]
 	delete(t.m, id)
+	delete(t.before, id)
 	t.mu.Unlock()
 	if h != nil {
 		h.put()

@@ -20,8 +20,31 @@ import (
 type Sockets struct {
 	Channels *Channels // nil: none is granted
 
-	mu sync.Mutex
-	m  map[string]*socketName
+	mu        sync.Mutex
+	m         map[string]*socketName
+	restoring bool // see Restoring
+}
+
+// Restoring says that members of a restored family ask for the listeners that they had, until
+// it is false: those who had one in common get one.
+func (s *Sockets) Restoring(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.restoring = on
+	if on {
+		return
+	}
+	for _, n := range s.m {
+		n.letGo()
+	}
+}
+
+// letGo closes the listener that was kept.
+func (n *socketName) letGo() {
+	if n.kept >= 0 {
+		unix.Close(n.kept)
+		n.kept = -1
+	}
 }
 
 // A socketName is a name that somebody listens at.
@@ -29,6 +52,8 @@ type socketName struct {
 	at    int // the inode: O_PATH
 	typ   int
 	owner *Broker
+	kept  int // in a family that is being restored: a descriptor of the listener, for the others that had it; else -1
+	users int // handles that stand for it; of several members only after a restore
 }
 
 // maxSocketNames bounds the names of a family.
@@ -85,7 +110,7 @@ func doNameListen(r *request) (reply, error) {
 	if channel, ok := strings.CutPrefix(name, abi.ChannelPrefix); ok {
 		fd, end, err = s.Channels.listen(channel, typ, backlog)
 	} else {
-		fd, end, err = s.listen(name, typ, backlog, r.b)
+		fd, end, err = s.listen(name, typ, backlog, r.b, r.msg.C == 1)
 	}
 	if err != nil {
 		return reply{}, err
@@ -101,9 +126,17 @@ func doNameListen(r *request) (reply, error) {
 
 // listen makes a listener of a name. A member may give a name to another socket of its
 // own: its file system says that the first has lost it.
-func (s *Sockets) listen(name string, typ, backlog int, owner *Broker) (fd int, end func(), err error) {
+func (s *Sockets) listen(name string, typ, backlog int, owner *Broker, again bool) (fd int, end func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	again = again && s.restoring
+	if old := s.m[name]; again && old != nil && old.kept >= 0 && old.typ == typ {
+		if fd, err = unix.FcntlInt(uintptr(old.kept), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return -1, nil, err
+		}
+		old.users++
+		return fd, func() { s.drop(name, old) }, nil
+	}
 	if old := s.m[name]; old != nil && old.owner != owner {
 		return -1, nil, unix.EADDRINUSE
 	}
@@ -117,16 +150,31 @@ func (s *Sockets) listen(name string, typ, backlog int, owner *Broker) (fd int, 
 	if s.m == nil {
 		s.m = make(map[string]*socketName)
 	}
-	n := &socketName{at: at, typ: typ, owner: owner}
-	s.m[name] = n
-	return fd, func() {
-		s.mu.Lock()
-		if s.m[name] == n {
-			delete(s.m, name)
+	n := &socketName{at: at, typ: typ, owner: owner, kept: -1, users: 1}
+	if again {
+		if n.kept, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			n.kept = -1
 		}
-		s.mu.Unlock()
-		unix.Close(at)
-	}, nil
+	}
+	if old := s.m[name]; old != nil {
+		old.letGo()
+	}
+	s.m[name] = n
+	return fd, func() { s.drop(name, n) }, nil
+}
+
+// drop is called when a handle that stands for n is gone.
+func (s *Sockets) drop(name string, n *socketName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n.users--; n.users > 0 {
+		return
+	}
+	if s.m[name] == n {
+		delete(s.m, name)
+	}
+	n.letGo()
+	unix.Close(n.at)
 }
 
 // hiddenListener makes a listening socket that has no name in any file system, and the

@@ -210,7 +210,7 @@ func (m *member) launch(parent *member, x *broker.Exec) (proc Process, err error
 		l.fail()
 		return nil, err
 	}
-	m.boot = l.boot.head
+	m.boot, m.given = l.boot.head, l.given
 	b, err := broker.New(m.config(l.control))
 	if err != nil {
 		l.fail()
@@ -242,10 +242,21 @@ func (l *launch) childStreams() error {
 // childFile gives the next handle: the child's descriptor n.
 func (l *launch) childFile(n uint32) error {
 	if f, ok := l.child.Files[n]; ok && f.FD >= 0 {
+		if f.Pair != 0 {
+			if l.given == nil {
+				l.given = make(map[uint32]end)
+			}
+			l.given[uint32(len(l.handles))] = end{f.Pair, 0}
+		}
 		delete(l.child.Files, n)
 		l.give(os.NewFile(uintptr(f.FD), fmt.Sprintf("descriptor %d", n)))
 		return nil
 	}
+	return l.giveNull()
+}
+
+// giveNull gives a descriptor of which nothing can be read, and which takes all.
+func (l *launch) giveNull() error {
 	ours, guests, err := pair(unix.SOCK_STREAM, "null")
 	if err != nil {
 		return err

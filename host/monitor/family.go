@@ -30,6 +30,9 @@ type family struct {
 	first   *member
 	members sync.WaitGroup // those that the first was forked to, born or not
 
+	saving sync.Mutex // held by a snapshot
+	stdio  [3]uint64  // inodes of what the standard streams of the first are to it
+
 	asked chan int   // ids of forks that somebody outside asked for
 	asks  sync.Mutex // one at a time
 
@@ -42,6 +45,9 @@ type family struct {
 	killed   bool
 	users    int           // brokers that share roots and ports
 	moved    chan struct{} // closed, and made anew, when a child that was prepared ahead is no more, or not ahead
+
+	nextPair, nextShare uint64  // the last id of a pair; size of the memory that is shared
+	rejoin              *rejoin // what members of a restored family have in common; nil: all have it
 }
 
 func newFamily(c *Config, be Backend, shape broker.Config, l *launch, execs map[string]*executable) *family {
@@ -55,6 +61,9 @@ func newFamily(c *Config, be Backend, shape broker.Config, l *launch, execs map[
 	f.moved = make(chan struct{})
 	f.shape = shape
 	f.shape.Release = f.release
+	for n := range f.stdio {
+		f.stdio[n], _ = inode(int(fdOf(l.handles[n])))
+	}
 	f.first = &member{f: f, pid: 1, group: 1, session: 1, boot: l.boot.head, terminal: shape.Terminal, changed: make(chan struct{})}
 	f.living[1] = f.first
 	f.users = 1

@@ -26,7 +26,9 @@ type launch struct {
 	leash   *os.File // nil: it may not fork; else its forks are killed when the last copy of this is closed
 
 	child     *broker.Exec // it is one: roots and ports are the family's
-	pid, ppid uint32       // of a child
+	again     *again       // it is a member of a family that is being restored, likewise
+	pid, ppid uint32       // of one of these
+	given     map[uint32]end
 
 	waits      *standby // nil: no process waits for this
 	records    []byte   // of the boot block, about the handles that do not depend on who it is
@@ -34,7 +36,11 @@ type launch struct {
 
 	volumes  []Volume       // by number
 	snapshot *snapshot.File // nil: it is not restored
+	opened   bool           // snapshot is to be closed
 	restored *broker.Restored
+	others   []*broker.Restored // of the other members
+	common   *broker.Common     // files of all of them
+	shared   *os.File           // memory that they share; nil: none
 
 	stdin, stdout, stderr, trace, control *os.File
 }
@@ -42,7 +48,6 @@ type launch struct {
 // prepare opens all that the pVM starts with.
 func (l *launch) prepare(c *Config) error {
 	var err error
-	defer l.closeSnapshot(c)
 	if l.waits != nil || c.warm {
 		return l.prepareStandby(c)
 	}
@@ -55,7 +60,7 @@ func (l *launch) prepare(c *Config) error {
 	if err := l.openSnapshot(c); err != nil {
 		return err
 	}
-	if l.child == nil {
+	if !l.joins() {
 		if l.ports, err = broker.OpenPorts(c.Publish); err != nil {
 			return err
 		}
@@ -64,9 +69,9 @@ func (l *launch) prepare(c *Config) error {
 		}
 	}
 	boot := newBoot(c)
-	if l.child != nil {
+	if l.joins() {
 		boot.head.PID, boot.head.PPID = l.pid, l.ppid
-		if l.child.Path != "" {
+		if l.child != nil && l.child.Path != "" {
 			boot.add(abi.RecExecPath, abi.AppendString(nil, l.child.Path))
 		}
 	}
@@ -117,6 +122,17 @@ func (l *launch) poller() error {
 	return nil
 }
 
+// unrevive ends what was launched of a restored family.
+func (l *launch) unrevive() {
+	if l.family != nil {
+		l.family.unrevive()
+	}
+}
+
+// joins says whether it will be a member of a family that there is already: roots and ports
+// are the family's.
+func (l *launch) joins() bool { return l.child != nil || l.again != nil }
+
 func (l *launch) keep(f *os.File) *os.File { l.ours = append(l.ours, f); return f }
 func (l *launch) give(f *os.File)          { l.handles = append(l.handles, f) }
 
@@ -124,6 +140,9 @@ func (l *launch) give(f *os.File)          { l.handles = append(l.handles, f) }
 func (l *launch) streams(c *Config) error {
 	if l.child != nil {
 		return l.childStreams()
+	}
+	if l.again != nil {
+		return l.streamsAgain()
 	}
 	for n, dst := range []**os.File{&l.stdin, &l.stdout, &l.stderr} {
 		if n == abi.HandleStderr && c.Stderr != nil && same(c.Stdout, c.Stderr) {
@@ -209,7 +228,7 @@ func (l *launch) extras(c *Config, boot *boot) error {
 
 // openVolumes opens the host directories of volumes. A child has those of the family.
 func (l *launch) openVolumes(c *Config, boot *boot) error {
-	if l.child == nil {
+	if !l.joins() {
 		if err := l.listVolumes(c); err != nil {
 			return err
 		}
@@ -217,7 +236,7 @@ func (l *launch) openVolumes(c *Config, boot *boot) error {
 	for n, v := range l.volumes {
 		boot.volume(v.Guest, n, v.ReadOnly)
 	}
-	if l.child != nil {
+	if l.joins() {
 		return nil
 	}
 	ids := volume.IDs{
@@ -274,8 +293,14 @@ func (l *launch) closeGuests() {
 	if l.leash != nil {
 		l.leash.Close()
 	}
+	if l.shared != nil && l.again == nil {
+		l.shared.Close()
+	}
 	if l.owned {
 		l.image.Close()
+	}
+	if l.opened {
+		l.snapshot.Close()
 	}
 }
 
@@ -287,8 +312,10 @@ func (l *launch) fail() {
 	for _, f := range l.ours {
 		f.Close()
 	}
-	l.restored.Close()
-	if l.child == nil {
+	if l.common != nil {
+		l.common.Close()
+	}
+	if !l.joins() {
 		closeShared(l.roots, l.ports, l.execs())
 	}
 }

@@ -27,6 +27,7 @@ type member struct {
 	terminal [3]*os.File    // behind its standard streams
 	boot     abi.BootHeader // what its forks begin with
 	deathSig unix.Signal    // what it gets when its parent ends
+	given    map[uint32]end // handles that it had from the start, and are ends of pairs
 
 	children map[uint32]*child
 	changed  chan struct{} // closed, and made anew, when one of children is over
@@ -51,7 +52,7 @@ func (m *member) Fork(asked, ahead bool) (*broker.Birth, error) {
 	if !ok {
 		return nil, unix.EAGAIN
 	}
-	c := &member{f: f, parent: m, asked: asked, ahead: ahead, ppid: m.pid, image: m.image, terminal: m.terminal, boot: m.boot, known: make(chan struct{}), changed: make(chan struct{})}
+	c := &member{f: f, parent: m, asked: asked, ahead: ahead, ppid: m.pid, image: m.image, terminal: m.terminal, boot: m.boot, given: m.given, known: make(chan struct{}), changed: make(chan struct{})}
 	if err := f.newPID(c); err != nil {
 		return nil, err
 	}
@@ -164,7 +165,9 @@ func (m *member) see(parent *member) {
 		code = uint32(sig)
 	}
 	m.gone()
-	parent.childEnded(m.pid, code)
+	if parent != nil {
+		parent.childEnded(m.pid, code)
+	}
 }
 
 // gone takes a member that is not the first out of the family.
@@ -186,6 +189,7 @@ func (m *member) leave() {
 	}
 	f.unlink(false, func(l signalLink) bool { return l.has(m) })
 	m.children = nil
+	f.rejoined(m)
 	var orphans []*member
 	for _, c := range f.living {
 		if c.parent == m {

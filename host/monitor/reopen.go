@@ -22,14 +22,15 @@ func (l *launch) openSnapshot(c *Config) (err error) {
 		if l.snapshot, err = snapshot.Open(c.Restore); err != nil {
 			return fmt.Errorf("snapshot: %w", err)
 		}
+		l.opened = true
 	}
-	return l.snapshot.CheckImage(l.image)
-}
-
-func (l *launch) closeSnapshot(c *Config) {
-	if l.snapshot != nil && c.Snapshot == nil {
-		l.snapshot.Close()
+	if l.again != nil && l.again.exec != "" {
+		return l.snapshot.CheckExec(l.again.exec, l.image)
 	}
+	if err := l.snapshot.CheckImage(l.image); err != nil || l.again != nil {
+		return err
+	}
+	return l.openShared()
 }
 
 // giveSnapshot gives what a restored pVM begins with.
@@ -40,12 +41,24 @@ func (l *launch) giveSnapshot(boot *boot) error {
 	}
 	boot.head.Restore = uint32(len(l.handles))
 	boot.head.Memory = l.snapshot.Memory
+	if l.again != nil {
+		boot.head.RestoreAt = uint64(l.snapshot.Family.Members[l.again.k].At)
+	}
 	l.give(f)
 	dead, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	l.give(os.NewFile(uintptr(dead), "dead"))
+	if l.shared == nil {
+		return nil
+	}
+	boot.head.Shared = uint32(len(l.handles))
+	fd, err := unix.FcntlInt(fdOf(l.shared), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	l.give(os.NewFile(uintptr(fd), "shared"))
 	return nil
 }
 
@@ -84,7 +97,7 @@ const maxNamed = 8
 
 // reopen opens the files that a restored pVM had open.
 func (l *launch) reopen(how Reopen) error {
-	if l.snapshot == nil {
+	if l.snapshot == nil || l.again != nil {
 		return nil
 	}
 	switch how {
@@ -92,21 +105,37 @@ func (l *launch) reopen(how Reopen) error {
 	default:
 		return fmt.Errorf("reopening %q is not known", how)
 	}
-	l.restored = &broker.Restored{Files: make(map[uint32]*volume.File), Next: l.snapshot.NextHandle}
 	var wrong []string
-	for _, rec := range l.snapshot.Files {
-		f, err := (*volume.File)(nil), fmt.Errorf("%w: its volume is not there", volume.ErrNotSame)
-		if root := l.roots[rec.Volume]; root != nil {
-			f, err = root.Reopen(rec, how != ReopenAny)
+	opened := make(map[int]*volume.File) // nil: it cannot be
+	l.common = new(broker.Common)
+	for i, m := range l.snapshot.All() {
+		r := &broker.Restored{Files: make(map[uint32]*volume.File), Next: m.NextHandle, Rights: m.Rights, Common: l.common}
+		if i == 0 {
+			l.restored = r
+		} else {
+			l.others = append(l.others, r)
 		}
-		switch {
-		case err == nil:
-			l.restored.Files[rec.Handle] = f
-		case how == ReopenClose:
-		case !errors.Is(err, volume.ErrNotSame):
-			return err
-		default:
-			wrong = append(wrong, fmt.Sprintf("%s: %v", strings.TrimSuffix(l.volumes[rec.Volume].Guest+"/"+rec.Path, "/."), err))
+		for _, rec := range m.Files {
+			f, seen := opened[rec.Open]
+			if !seen {
+				err := fmt.Errorf("%w: its volume is not there", volume.ErrNotSame)
+				if root := l.roots[rec.Volume]; root != nil {
+					f, err = root.Reopen(rec.Record, how != ReopenAny)
+				}
+				switch {
+				case err == nil:
+					l.common.Add(rec.Handle, f)
+				case how == ReopenClose:
+				case !errors.Is(err, volume.ErrNotSame):
+					return err
+				default:
+					wrong = append(wrong, fmt.Sprintf("%s: %v", strings.TrimSuffix(l.volumes[rec.Volume].Guest+"/"+rec.Path, "/."), err))
+				}
+				opened[rec.Open] = f
+			}
+			if f != nil {
+				r.Files[rec.Handle] = f
+			}
 		}
 	}
 	if len(wrong) == 0 {

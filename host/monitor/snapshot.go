@@ -2,34 +2,30 @@ package monitor
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 
 	"noyau.dev/host/snapshot"
 )
 
-// ErrForks says that a pVM has forks, which would not be in a snapshot of it.
-var ErrForks = errors.New("a snapshot holds one pVM, and this one has forked")
-
 // SnapshotOptions are for Instance.Snapshot.
 type SnapshotOptions struct {
 	Compress bool // by zstd: smaller, and slower to restore
-	Alone    bool // without the forks that it has; else that is ErrForks
+	Alone    bool // without the forks that it has, and without what connects it with them
 }
 
-// Snapshot writes the pVM as it is now to a file, and lets it go on. Config.Restore makes
-// pVMs that go on from there, any number of one file, which must not change while they
-// run. It is made of this pVM alone, not of its forks.
+// Snapshot writes the pVM as it is now, with all that was forked of it, to a file, and lets it
+// go on. Config.Restore makes pVMs that go on from there, any number of one file, which
+// must not change while they run.
 func (i *Instance) Snapshot(ctx context.Context, path string, o SnapshotOptions) error {
 	if i.family != nil && !o.Alone {
-		if n := len(i.family.all()); n > 1 {
-			return fmt.Errorf("%w: the family has %d members; end the others first, or leave them out with --alone", ErrForks, n)
-		}
+		return i.snapshotFamily(ctx, path, o)
 	}
 	return snapshot.Save(ctx, path, i.describe, snapshot.Options{Compress: o.Compress}, func(ctx context.Context, f *os.File, m *snapshot.Meta) error {
-		open, err := i.broker.Snapshot(ctx, f)
-		m.Files, m.NextHandle = open.Files, open.Next
+		open, err := i.broker.Snapshot(ctx, f, nil)
+		for _, o := range open.Files {
+			m.Files = append(m.Files, o.Record)
+		}
+		m.NextHandle, m.Rights = open.Next, i.broker.Narrowed()
 		return err
 	})
 }

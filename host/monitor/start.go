@@ -127,6 +127,10 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 		l.fail()
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
+	if err := c.checkFamily(l.snapshot); err != nil {
+		l.fail()
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
+	}
 	c.Timing.Mark("handles and volumes opened")
 	i := newInstance(&c, isolation, l.ports)
 	i.describe.Volumes = l.volumes
@@ -146,16 +150,29 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 			return nil, fmt.Errorf("%s: %w", c.Name, err)
 		}
 		l.family = newFamily(&c, be, bc, &l, execs)
+		if l.snapshot != nil && l.snapshot.Family != nil {
+			sockets.Restoring(true)
+			if err := l.family.revive(&l); err != nil {
+				l.fail()
+				return nil, fmt.Errorf("%s: %w", c.Name, err)
+			}
+		}
 		bc = l.family.first.config(l.control)
 		i.family = l.family
 	}
 	bc.Restored = l.restored // not of those that it forks
 	if i.broker, err = broker.New(bc); err != nil {
+		l.unrevive()
 		l.fail()
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
+	if l.common != nil {
+		l.common.Close()
+	}
 	proc, err := c.launch(be, &l)
 	if err != nil {
+		i.broker.Discard()
+		l.unrevive()
 		l.fail()
 		return nil, fmt.Errorf("%s: isolation %s: %w", c.Name, isolation, err)
 	}
@@ -164,6 +181,9 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 		c.Template.began(l.waits, i)
 	}
 	i.run(ctx, &c, proc, &l)
+	if l.family != nil && l.snapshot != nil && l.snapshot.Family != nil {
+		l.family.beginAgain(l.snapshot.Family)
+	}
 	return i, nil
 }
 

@@ -106,6 +106,10 @@ func (t *Template) open() (err error) {
 		}
 		t.c.Snapshot = t.snap
 	}
+	if f := t.c.Snapshot.Family; f != nil && len(f.Members) > 1 {
+		t.closeFiles()
+		return fmt.Errorf("a template is of one pVM, and this is the snapshot of a family of %d: restore it, or clone it without a template", len(f.Members))
+	}
 	return nil
 }
 

@@ -82,7 +82,7 @@ func TestGolden(t *testing.T) {
 		if err != nil || !bytes.HasPrefix(got, goldenPages()) {
 			t.Errorf("%s: its pages are others, or %v", name, err)
 		}
-		if s.Sum != "c559ba62fbf8a06155c1b730be0da953e58ff30e71cf9a80390583e1510767db" || s.ImageSum != "97e9d7a16021e6d07fbe28cce398f5847fc00c574991fbff65d95fd5e032d389" {
+		if s.Sum != "eef88809f716f0d9b8c77bce131f6053152d9342af9cbf460d08e41b6c0a6bf0" || s.ImageSum != "97e9d7a16021e6d07fbe28cce398f5847fc00c574991fbff65d95fd5e032d389" {
 			t.Errorf("%s: sums %s, %s", name, s.Sum, s.ImageSum)
 		}
 		n, err := Open(fresh)

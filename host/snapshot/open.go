@@ -17,9 +17,10 @@ import (
 // they share its pages.
 type File struct {
 	Meta
-	Header abi.SnapHeader
-	name   string
-	data   *os.File // what the guest wrote, as it wrote it
+	Header  abi.SnapHeader
+	Headers []abi.SnapHeader // of the members of a family; else of the pVM
+	name    string
+	data    *os.File // what the guest wrote, as it wrote it
 }
 
 // ErrBad is what errors are that are the file's fault: it is no snapshot, damaged, of another
@@ -94,12 +95,28 @@ func (s *File) Data() (*os.File, error) {
 
 // CheckImage refuses an image that the snapshot was not made of.
 func (s *File) CheckImage(image *os.File) error {
-	h, err := sumImage(image)
+	h, err := SumImage(image)
 	if err != nil {
 		return err
 	}
 	if h != s.ImageSum {
 		return badf("%s was made of another image than this %s; use the one that it was made of (%s at that time)", s.name, image.Name(), s.Image)
+	}
+	return nil
+}
+
+// CheckExec refuses an image that the members of a family which run the one of that name did
+// not run.
+func (s *File) CheckExec(name string, image *os.File) error {
+	for _, x := range s.Family.Execs {
+		if x.Name != name {
+			continue
+		}
+		h, err := SumImage(image)
+		if err == nil && h != x.Sum {
+			err = badf("%s has members of another image than this %s for %s; use the one that it was made of (%s at that time)", s.name, image.Name(), name, x.Image)
+		}
+		return err
 	}
 	return nil
 }
@@ -161,13 +178,34 @@ func Read(f *os.File) (m Meta, err error) {
 		}
 		seen[r.Handle] = true
 	}
+	if m.Family != nil {
+		if wrong := m.Family.check(&m); wrong != "" || m.Files != nil {
+			return bad("%s", wrong)
+		}
+	}
 	return m, nil
 }
 
 // checkContent looks at what the guest wrote: whether a guest of this ABI can read it.
 func (s *File) checkContent() error {
+	places := []int64{0}
+	if s.Family != nil {
+		for i := range s.Family.Members[1:] {
+			places = append(places, s.Family.Members[i+1].At)
+		}
+	}
 	b := make([]byte, abi.SnapData)
-	if _, err := s.data.ReadAt(b, 0); err != nil {
+	for _, at := range places {
+		if err := s.checkHeader(b, at); err != nil {
+			return err
+		}
+	}
+	s.Header = s.Headers[0]
+	return nil
+}
+
+func (s *File) checkHeader(b []byte, at int64) error {
+	if _, err := s.data.ReadAt(b, at); err != nil {
 		return err
 	}
 	h, wrong := abi.TakeSnap(b, uint64(s.Size))
@@ -178,7 +216,9 @@ func (s *File) checkContent() error {
 		return errors.New(wrong)
 	case h.Size != uint64(s.Size):
 		return fmt.Errorf("it is of %d bytes and says %d", s.Size, h.Size)
+	case h.Shared != 0:
+		return errors.New("it is not complete")
 	}
-	s.Header = h
+	s.Headers = append(s.Headers, h)
 	return nil
 }

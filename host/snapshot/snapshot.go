@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,7 @@ import (
 )
 
 // Version is that of the description. A file of another is refused.
-const Version = 2
+const Version = 3
 
 const (
 	magic   = "NOYUSNAP"
@@ -49,12 +50,16 @@ type Meta struct {
 	UID, GID                  uint32
 	Memory                    uint64
 	Forks                     int
+	Rights                    uint32 `json:",omitempty"` // that it had given up: abi.NarrowNet …
 	Publish                   []string
 	Volumes                   []volume.Spec // by number
 
 	// What it had open of the volumes, and the number above all names of handles.
 	Files      []volume.Record
 	NextHandle uint32
+
+	// Family is nil if it was saved alone. Else Files, NextHandle and Rights are in it.
+	Family *Family `json:",omitempty"`
 }
 
 // Options of Save.
@@ -76,14 +81,68 @@ func Save(ctx context.Context, path string, m Meta, o Options, dump func(context
 	if err := dump(ctx, f.File, &m); err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
+	return finish(ctx, path, &f, m, o)
+}
+
+// SaveFamily is Save for a family, whose members write a file each, at the same time: dump
+// returns them in the order of m.Family.Members, and completes that. create makes one, the first is
+// for the first member.
+func SaveFamily(ctx context.Context, path string, m Meta, o Options,
+	dump func(ctx context.Context, create func() (*os.File, error), m *Meta) ([]*os.File, error)) (err error) {
+	if m.ImageSum, err = SumFile(m.Image); err != nil {
+		return err
+	}
+	f, err := create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { f.discard(err) }()
+	var others []*os.File
+	defer func() {
+		for _, d := range others {
+			d.Close()
+		}
+	}()
+	var mu sync.Mutex
+	first := true
+	drafts, err := dump(ctx, func() (*os.File, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if first {
+			first = false
+			return f.File, nil
+		}
+		d, err := create(path)
+		if err != nil {
+			return nil, err
+		}
+		os.Remove(d.Name())
+		others = append(others, d.File)
+		return d.File, nil
+	}, &m)
+	if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	if m.Family != nil {
+		if err := merge(f.File, drafts, &m); err != nil {
+			return err
+		}
+	}
+	return finish(ctx, path, &f, m, o)
+}
+
+// finish makes a whole file of what was written.
+func finish(ctx context.Context, path string, d *draft, m Meta, o Options) (err error) {
+	f := *d
+	defer func() { *d = f }()
 	head := make([]byte, abi.SnapHead)
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	m.Version, m.ABI, m.Made = Version, abi.Version, time.Now()
-	m.Size = int64(binary.LittleEndian.Uint64(head[16:]))
+	m.Size = int64(binary.LittleEndian.Uint64(head[abi.SnapSizeAt:]))
 	if binary.LittleEndian.Uint64(head) != abi.SnapMagic || m.Size < abi.SnapData {
-		return errors.New("snapshot: the pVM wrote something else")
+		return errElse
 	}
 	if m.Sum, err = sum(f, m.Size); err != nil {
 		return err

@@ -266,7 +266,7 @@ func TestForged(t *testing.T) {
 		t.Fatal("as it was:", err)
 	}
 	for name, change := range map[string]func(*Meta){
-		"version 3":             func(m *Meta) { m.Version++ },
+		"version 4":             func(m *Meta) { m.Version++ },
 		"for ABI ":              func(m *Meta) { m.ABI++ },
 		"size is wrong":         func(m *Meta) { m.Size++ },
 		"size is wrong ":        func(m *Meta) { m.Size, m.Stored = -1, -1 },

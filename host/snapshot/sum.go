@@ -79,10 +79,11 @@ func SumFile(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	return sumImage(f)
+	return SumImage(f)
 }
 
-func sumImage(f *os.File) (string, error) {
+// SumImage is the SHA-256 of an open file.
+func SumImage(f *os.File) (string, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return "", err

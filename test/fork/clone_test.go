@@ -197,9 +197,8 @@ func resident(t *testing.T) uint64 {
 	return pages * 4096
 }
 
-// TestForksRefused: a snapshot holds one pVM; a family gets an error, or the first alone if
-// that is wanted.
-func TestForksRefused(t *testing.T) {
+// TestAlone: --alone takes the first of a family out of it.
+func TestAlone(t *testing.T) {
 	c := config(t, "http", "3")
 	pvms.Publish(&c)
 	var out *bufio.Reader
@@ -207,12 +206,6 @@ func TestForksRefused(t *testing.T) {
 	i := pvms.Start(t, c)
 	pvms.Expect(t, out, 3, "serving")
 	c.Restore = filepath.Join(t.TempDir(), "snapshot")
-	if err := i.Snapshot(t.Context(), c.Restore, monitor.SnapshotOptions{}); !errors.Is(err, monitor.ErrForks) {
-		t.Error(err)
-	}
-	if _, err := os.Stat(c.Restore); !errors.Is(err, os.ErrNotExist) {
-		t.Error("there is a file:", err)
-	}
 	if err := i.Snapshot(t.Context(), c.Restore, monitor.SnapshotOptions{Alone: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -224,6 +217,30 @@ func TestForksRefused(t *testing.T) {
 	}
 	if n := len(r.Members()); n != 1 {
 		t.Errorf("%d members", n)
+	}
+}
+
+// TestFamily: a family that was restored answers as a whole, by one listener.
+func TestFamily(t *testing.T) {
+	c := config(t, "http", "3")
+	pvms.Publish(&c)
+	var out *bufio.Reader
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 3, "serving")
+	c.Restore = filepath.Join(t.TempDir(), "snapshot")
+	if err := i.Snapshot(t.Context(), c.Restore, monitor.SnapshotOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if seen := everyone(t, i, 3); len(seen) != 3 {
+		t.Errorf("of the original only %v answer", seen)
+	}
+	r := pvms.Start(t, c)
+	if n := len(r.Members()); n != 3 {
+		t.Errorf("%d members", n)
+	}
+	if seen := everyone(t, r, 3); len(seen) != 3 {
+		t.Errorf("only %v answer", seen)
 	}
 }
 

@@ -74,6 +74,10 @@ func (r *Runner) recv(c *call) uint64 {
 		return v
 	}
 	flags := uintptr(uint32(c.a4)) | unix.MSG_DONTWAIT
+	if c.a5 == 0 && c.a4 == abi.CallWait {
+		r.clock.pause()
+		return r.block(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), abi.CallWait, 0, 0)
+	}
 	if c.a5 == 0 {
 		v := r.sys(unix.SYS_RECVFROM, uintptr(c.a1), addr(b), uintptr(len(b)), flags, 0, 0)
 		r.ring.received(c.a1, int64(v), len(b), flags == unix.MSG_DONTWAIT)

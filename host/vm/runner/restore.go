@@ -20,9 +20,19 @@ func (r *Runner) restore(cfg *Config) error {
 	if file < abi.HandleFirst || dead >= cfg.Handles {
 		return fmt.Errorf("vm: handles %d and %d are to be a snapshot and a socket, but there are %d handles", file, dead, cfg.Handles)
 	}
-	h, err := mapSnapshot(r.m, file)
+	h, err := mapSnapshot(r.m, file, r.boot.RestoreAt)
 	if err != nil {
 		return err
+	}
+	if shared := int(r.boot.Shared); shared != 0 {
+		if shared != dead+1 || shared >= cfg.Handles {
+			return fmt.Errorf("vm: handle %d is to be the memory of a family", shared)
+		}
+		if err := r.shareAgain(h, shared); err != nil {
+			return err
+		}
+		unix.Close(shared)
+		r.handles.remove(uint64(shared))
 	}
 	spare.Give()
 	if err := r.bury(h, file, dead, max(cfg.Handles, int(h.Handles))); err != nil {
@@ -39,14 +49,40 @@ func (r *Runner) resume(h *abi.SnapHeader) {
 	g.RBP, g.RBX = h.BP, abi.VMInfoPage
 }
 
-// mapSnapshot maps all pages of a snapshot.
-func mapSnapshot(m *machine.Machine, file int) (*abi.SnapHeader, error) {
+// shareAgain maps the memory that a restored family shares in the place of the pieces that
+// the guest had. The host has made it, so it does not shrink.
+func (r *Runner) shareAgain(h *abi.SnapHeader, file int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(file, &st); err != nil {
+		return fmt.Errorf("vm: the memory of a family: %w", err)
+	}
+	list := r.m.Bytes(machine.Addr(h.Areas), uint64(h.AreaN)*abi.SnapArea, false)
+	if list == nil && h.AreaN != 0 {
+		return fmt.Errorf("vm: the snapshot is damaged: its shared memory is not in its region")
+	}
+	list = append([]byte(nil), list...)
+	for ; len(list) > 0; list = list[abi.SnapArea:] {
+		le := binary.LittleEndian
+		p, n, at := le.Uint64(list), le.Uint64(list[8:]), le.Uint64(list[16:])
+		if (p|n|at)%abi.PageSize != 0 || at > uint64(st.Size) || n > uint64(st.Size)-at {
+			return fmt.Errorf("vm: the snapshot is damaged: %d bytes at %d are not in the family's memory of %d", n, at, st.Size)
+		}
+		if e := r.m.MapFile(machine.Addr(p), n, file, int64(at), true); e != 0 {
+			return fmt.Errorf("vm: shared memory at %#x: %w", p, e)
+		}
+	}
+	return nil
+}
+
+// mapSnapshot maps all pages of a snapshot, or of that member in it whose header is at
+// this place in the file.
+func mapSnapshot(m *machine.Machine, file int, at uint64) (*abi.SnapHeader, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(file, &st); err != nil {
 		return nil, fmt.Errorf("vm: the snapshot: %w", err)
 	}
 	head := make([]byte, abi.SnapData)
-	if n, err := unix.Pread(file, head, 0); err != nil || n != len(head) {
+	if n, err := unix.Pread(file, head, int64(min(at, 1<<62))); err != nil || n != len(head) {
 		return nil, fmt.Errorf("vm: the snapshot has no header (%d bytes, %v)", n, err)
 	}
 	h, wrong := abi.TakeSnap(head, uint64(st.Size))

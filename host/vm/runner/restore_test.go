@@ -62,7 +62,7 @@ func TestHostileSnapshot(t *testing.T) {
 			if err := m.InitRegion(8 << 20); err != nil {
 				t.Fatal(err)
 			}
-			_, err = mapSnapshot(m, int(f.Fd()))
+			_, err = mapSnapshot(m, int(f.Fd()), 0)
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("%v, want %q", err, c.want)

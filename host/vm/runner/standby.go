@@ -55,7 +55,7 @@ func waitForTemplate(m *machine.Machine, cfg *Config, n int, fds []int) error {
 		return err
 	}
 	// Away from the numbers of handles, those of the snapshot among them.
-	h, err := mapSnapshot(m, fds[1])
+	h, err := mapSnapshot(m, fds[1], 0)
 	if err != nil {
 		return err
 	}

@@ -71,11 +71,12 @@ type noyauResumption struct {
 // noyauResume maps the variables and goes on where noyauSave was called.
 func noyauResume(r *noyauResumption)
 
-// noyau_snapshot writes a snapshot to a file. restored is true when it
+// noyau_snapshot writes a snapshot to a file. gate is by what the members of a family wait
+// for each other (see SnapAlone in package abi); 0: there is none. restored is true when it
 // returns in another pVM.
 //
 //go:linkname noyau_snapshot internal/noyau/rt.snapshot
-func noyau_snapshot(handle uintptr) (restored bool, errno uintptr) {
+func noyau_snapshot(handle, gate uintptr) (restored bool, errno uintptr) {
 	if noyauSnap.table == 0 {
 		systemstack(func() { noyauSnap.table = noyauMetaAlloc(noyauabi.SnapTable, 4096) })
 		if noyauSnap.table == 0 {
@@ -83,28 +84,42 @@ func noyau_snapshot(handle uintptr) (restored bool, errno uintptr) {
 		}
 	}
 	noyauForget(handle) // a restored pVM has not got it
-	systemstack(func() { restored, errno = noyauSnapshot(handle) })
+	noyauForget(gate)
+	systemstack(func() { restored, errno = noyauSnapshot(handle, gate) })
 	if !restored {
 		noyauOpened(handle)
+		if gate != 0 {
+			noyauOpened(gate)
+		}
 	}
 	return restored, errno
 }
 
 //go:noinline
-func noyauSnapshot(handle uintptr) (restored bool, errno uintptr) {
+func noyauSnapshot(handle, gate uintptr) (restored bool, errno uintptr) {
 	h := &noyauSnap.head
-	sec, nsec, mono := time_now()
-	h.Mono, h.Wall = mono, sec*1e9+int64(nsec)
 	if again, info, a, b := noyauSave(h); again != 0 {
 		noyauRestored(info, a, b)
 		return true, 0
 	}
-	for gap := uintptr(8 * 4096); ; gap *= 4 {
-		errno = noyauDump(handle, gap)
-		if errno != _EFBIG {
+	h.Areas, h.AreaN = 0, 0
+	if gate != 0 {
+		if errno = noyauStop(gate); errno != 0 {
 			return false, errno
 		}
 	}
+	sec, nsec, mono := time_now()
+	h.Mono, h.Wall = mono, sec*1e9+int64(nsec)
+	for gap := uintptr(8 * 4096); ; gap *= 4 {
+		errno = noyauDump(handle, gap)
+		if errno != _EFBIG {
+			break
+		}
+	}
+	if gate != 0 {
+		noyauGo(gate, errno)
+	}
+	return false, errno
 }
 
 const _EFBIG = 27
@@ -148,24 +163,54 @@ func noyauDump(handle, gap uintptr) uintptr {
 		e = _EFBIG
 	}
 	if e == 0 {
-		e = noyauDumpRange(handle, noyauRegionBase, m.low, gap, &off)
+		e = noyauDumpOwn(handle, noyauRegionBase, m.low, gap, &off)
 	}
 	if e == 0 {
 		e = noyauDumpRange(handle, noyauHeapBase, m.heap, gap, &off)
 	}
 	if e == 0 {
-		e = noyauDumpRange(handle, m.meta, noyauRegionBase+m.size, gap, &off)
+		e = noyauDumpOwn(handle, m.meta, noyauRegionBase+m.size, gap, &off)
+	}
+	h.Shared = 0
+	if e == 0 && h.AreaN != 0 {
+		own := h.Extents
+		for i := uintptr(0); i < noyauAreas.n && e == 0; i++ {
+			if a := &noyauAreas.list[i]; noyauAreas.claim[i/8]&(1<<(i%8)) != 0 {
+				k := h.Extents
+				e = noyauDumpRange(handle, a.p, a.p+a.n, gap, &off)
+				for ; k < h.Extents; k++ {
+					x := (*[3]uint64)(unsafe.Pointer(noyauSnap.table + uintptr(k)*noyauabi.SnapExtent))
+					x[0] = x[0] - uint64(a.p) + uint64(a.at)
+				}
+			}
+		}
+		h.Extents, h.Shared = own, h.Extents-own
 	}
 	if e != 0 {
 		return e
 	}
 	h.Size = uint64(off)
 	at := uintptr(noyauabi.SnapHead)
-	if e := noyauPut(handle, noyauSnap.table, uintptr(h.Extents)*noyauabi.SnapExtent, &at); e != 0 {
+	if e := noyauPut(handle, noyauSnap.table, uintptr(h.Extents+h.Shared)*noyauabi.SnapExtent, &at); e != 0 {
 		return e
 	}
 	at = 0
 	return noyauPut(handle, uintptr(unsafe.Pointer(h)), unsafe.Sizeof(*h), &at)
+}
+
+// noyauDumpOwn is noyauDumpRange without the memory that the pVM shares with its family.
+func noyauDumpOwn(handle, p, end, gap uintptr, off *uintptr) uintptr {
+	for p < end {
+		last, next := end, end
+		if noyauSnap.head.AreaN != 0 {
+			last, next = noyauNextArea(p, end)
+		}
+		if e := noyauDumpRange(handle, p, last, gap, off); e != 0 {
+			return e
+		}
+		p = next
+	}
+	return 0
 }
 
 // noyauDumpRange writes the pages of [p, end) that hold something. Gaps below
@@ -216,7 +261,7 @@ func noyauZero(page uintptr) bool {
 func noyauRestore(handle uintptr) {
 	var h noyauabi.SnapHeader
 	read := func(p unsafe.Pointer, n, off uintptr) bool {
-		return noyauHostcall(noyauabi.CallPread, handle, uintptr(noescape(p)), n, off, 0, 0) == n
+		return noyauHostcall(noyauabi.CallPread, handle, uintptr(noescape(p)), n, uintptr(noyau.boot.RestoreAt)+off, 0, 0) == n
 	}
 	if !read(unsafe.Pointer(&h), unsafe.Sizeof(h), 0) || h.Magic != noyauabi.SnapMagic || h.Version != noyauabi.SnapVersion ||
 		h.DataLo != uint64(firstmoduledata.noptrdata&^4095) || h.DataHi != uint64((firstmoduledata.enoptrbss+4095)&^4095) ||
@@ -272,6 +317,7 @@ func noyauRestored(info, gettimeofday, clockGettime uintptr) {
 	}
 	signalstack(&getg().m.gsignal.stack)
 	if info == 0 {
+		noyauShareAgain()
 		noyauBury()
 	}
 	noyauRewatch(true)
@@ -402,6 +448,9 @@ func noyauBury() {
 	noyauHostcall(noyauabi.CallDup, file+1, dead, cloexec, 0, 0, 0)
 	noyauHostcall(noyauabi.CallClose, file, 0, 0, 0, 0, 0)
 	noyauHostcall(noyauabi.CallClose, file+1, 0, 0, 0, 0, 0)
+	if shared := uintptr(noyau.boot.Shared); shared != 0 {
+		noyauHostcall(noyauabi.CallClose, shared, 0, 0, 0, 0, 0)
+	}
 	for w := range noyauOpen[:(noyauOpenTop+63)/64] {
 		for i, bits := uintptr(w)*64, noyauOpen[w]; bits != 0; i, bits = i+1, bits>>1 {
 			if bits&1 != 0 {
