@@ -160,6 +160,13 @@ func (s *starting) file(n uint64, d *kernel.Desc) linux.Errno {
 		}
 		m.D = 0 // messages, not a stream
 	}
+	if l, ok := d.File.(kernel.HostListener); ok && n > 2 {
+		if handle, name, about := l.HostListener(); name != 0 {
+			m.C, m.Handle = abi.ExecListener, name
+			_, e := host.RequestWith(m, handle, about)
+			return e
+		}
+	}
 	m.C = abi.ExecPipe
 	r, e := host.Request(m)
 	if e != 0 {

@@ -6,18 +6,19 @@ import "noyau.dev/abi"
 
 // Boot is what the monitor told about this pVM at start.
 type Boot struct {
-	Header   *abi.BootHeader
-	Hostname string
-	Dir      string // working directory
-	Files    []File
-	Volumes  []Volume
-	Limits   []Limit
-	Execs    []Exec
-	Opened   []Opened
-	Path     string // of the executable; "": not known
-	Rows     uint16 // of the terminal; 0 if unknown
-	Cols     uint16
-	TraceTo  int32 // handle for the trace
+	Header    *abi.BootHeader
+	Hostname  string
+	Dir       string // working directory
+	Files     []File
+	Volumes   []Volume
+	Limits    []Limit
+	Execs     []Exec
+	Opened    []Opened
+	Listeners []Listener
+	Path      string // of the executable; "": not known
+	Rows      uint16 // of the terminal; 0 if unknown
+	Cols      uint16
+	TraceTo   int32 // handle for the trace
 }
 
 // A File is a file of the in-memory root: its content, or a read-only handle
@@ -45,6 +46,14 @@ type Exec struct{ Path, Name string }
 type Opened struct {
 	FD     uint32
 	Handle int32
+}
+
+// A Listener is a listening socket that is open from the start.
+type Listener struct {
+	FD     uint32
+	Handle int32
+	Name   uint32 // the monitor's
+	About  []byte // what the parent said of it
 }
 
 // A Limit is what getrlimit answers.
@@ -134,6 +143,19 @@ func (b *Boot) record(kind uint16, c []byte) bool {
 		u2, _, ok = abi.Take32(c)
 		b.Opened = append(b.Opened, Opened{u1, int32(u2)})
 		ok = ok && int32(u2) >= 0
+	case abi.RecExecListener:
+		l := Listener{}
+		if l.FD, c, ok = abi.Take32(c); !ok {
+			return false
+		}
+		if u1, c, ok = abi.Take32(c); !ok || int32(u1) < 0 {
+			return false
+		}
+		l.Handle = int32(u1)
+		if l.Name, c, ok = abi.Take32(c); ok {
+			l.About = append([]byte(nil), c...)
+		}
+		b.Listeners = append(b.Listeners, l)
 	case abi.RecTraceTo:
 		u1, _, ok = abi.Take32(c)
 		b.TraceTo = int32(u1)

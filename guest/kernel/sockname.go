@@ -25,3 +25,9 @@ type HostStream interface {
 	// HostStream returns the handle, and which standard stream of this pVM it is, -1 if none.
 	HostStream() (handle int32, std int)
 }
+
+// A HostListener is a file that may be a listening socket of the host's, of which the
+// monitor has a name: 0 if it is not. about is what a program that is given it must know.
+type HostListener interface {
+	HostListener() (handle int32, name uint32, about []byte)
+}

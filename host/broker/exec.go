@@ -28,13 +28,22 @@ type ExecFile struct {
 	Pair  uint64 // id of the pair of which it is end 0; 0: it was the parent's
 	Std   int    // standard stream of the parent that it is, -1: none
 	Alone bool   // nobody else has FD
+
+	listener *handle // of ExecListener; a reference
+	About    []byte  // what its parent says of it; nil: it is none
 }
+
+// Name is the monitor's name for a listener.
+func (f ExecFile) Name() uint32 { return f.listener.id }
 
 // Close closes what the child would have had.
 func (x *Exec) Close() {
 	for _, f := range x.Files {
 		if f.FD >= 0 {
 			unix.Close(f.FD)
+		}
+		if f.listener != nil {
+			f.listener.put()
 		}
 	}
 	x.Files = nil
@@ -147,6 +156,18 @@ func doExecFile(r *request) (reply, error) {
 		f.FD, r.fd = r.fd, -1
 		x.Files[n] = f
 		return reply{}, nil
+	case abi.ExecListener:
+		if n < 3 || !isListener(r.fd) || len(r.payload) > abi.ExecAboutMax {
+			return reply{}, unix.EINVAL
+		}
+		h, err := r.b.table.get(r.msg.Handle, kindListener)
+		if err != nil {
+			return reply{}, err
+		}
+		f.FD, r.fd, f.listener = r.fd, -1, h
+		f.About = append([]byte{}, r.payload...)
+		x.Files[n] = f
+		return reply{}, nil
 	case abi.ExecPipe:
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -167,11 +188,41 @@ func isStream(fd int) bool {
 		return false
 	}
 	typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
-	if err != nil || typ != unix.SOCK_STREAM {
+	return err == nil && typ == unix.SOCK_STREAM && !isListener(fd)
+}
+
+func isListener(fd int) bool {
+	if fd < 0 {
 		return false
 	}
 	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	return err == nil && listens == 0
+	return err == nil && listens != 0
+}
+
+// TakeListeners enters the listeners of x, with which the guest starts, in its table under
+// the names that its parent has for them. Nobody serves the guest yet.
+func (b *Broker) TakeListeners(x *Exec) {
+	t := &b.table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n, f := range x.Files {
+		if f.listener == nil {
+			continue
+		}
+		if t.m == nil {
+			t.m = make(map[uint32]*handle)
+			t.next = firstHandle
+		}
+		id := f.listener.id
+		if t.m[id] == nil { // of one that is given twice there is one name
+			f.listener.refs.Add(1)
+			t.m[id] = f.listener
+		}
+		t.next = max(t.next, id+1)
+		f.listener.put()
+		f.listener = nil
+		x.Files[n] = f
+	}
 }
 
 // doExecStart takes the child; waitExecStart starts it, which takes milliseconds.

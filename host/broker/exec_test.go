@@ -15,6 +15,7 @@ import (
 type fakeFamily struct {
 	mu      sync.Mutex
 	started []*Exec
+	take    func(*Exec) // called before it is started
 }
 
 func (*fakeFamily) Fork(bool, bool) (*Birth, error) { return nil, unix.EAGAIN }
@@ -36,6 +37,9 @@ func (f *fakeFamily) Exec(_ context.Context, x *Exec) (uint32, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.started = append(f.started, x)
+	if f.take != nil {
+		f.take(x)
+	}
 	return 7, nil
 }
 
@@ -134,4 +138,49 @@ func TestExecAlone(t *testing.T) {
 	g := start(t, setup{})
 	g.refused(unix.EACCES, abi.Msg{Op: abi.OpExecNew}, str("helper"))
 	g.refused(unix.EACCES, abi.Msg{Op: abi.OpExecNew}, str(""))
+}
+
+// TestExecListeners: a listener is given with the descriptor that listens, by the name that
+// the monitor has for it.
+func TestExecListeners(t *testing.T) {
+	f := &fakeFamily{}
+	g := start(t, setup{family: f, sockets: &Sockets{}})
+	g.closes = true
+	l := g.must(abi.Msg{Op: abi.OpNameListen, A: unix.SOCK_STREAM, B: 5}, str("/l"))
+	defer unix.Close(l.fd)
+	n := g.must(abi.Msg{Op: abi.OpExecNew}, str("helper")).A
+	file := func(fd uint64, handle uint32) abi.Msg {
+		return abi.Msg{Op: abi.OpExecFile, A: n, B: fd, C: abi.ExecListener, Handle: handle}
+	}
+	g.refused(unix.EINVAL, file(3, l.Handle), nil)                                    // nothing beside it
+	g.refused(unix.EINVAL, file(2, l.Handle), nil, l.fd)                              // a standard stream
+	g.refused(unix.EBADF, file(3, l.Handle+1), nil, l.fd)                             // no such name
+	g.refused(unix.EINVAL, file(3, l.Handle), make([]byte, abi.ExecAboutMax+1), l.fd) // too much about it
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	g.refused(unix.EINVAL, file(3, l.Handle), nil, pair[0]) // it does not listen
+	g.must(file(3, l.Handle), []byte("about it"), l.fd)
+	g.refused(unix.EINVAL, file(3, l.Handle), nil, l.fd) // taken
+	g.must(file(4, l.Handle), nil, l.fd)
+	child := newBroker(Config{})
+	f.take = func(x *Exec) {
+		if string(x.Files[3].About) != "about it" || x.Files[3].Name() != l.Handle {
+			t.Errorf("%+v", x.Files[3])
+		}
+		child.TakeListeners(x)
+	}
+	g.must(abi.Msg{Op: abi.OpExecStart, A: n}, nil)
+	// In the child it has the same name, once.
+	if h, err := child.table.get(l.Handle, kindListener); err != nil {
+		t.Error(err)
+	} else {
+		h.put()
+	}
+	if child.table.len() != 1 {
+		t.Error(child.table.len(), "handles")
+	}
 }

@@ -223,6 +223,7 @@ func (m *member) launch(parent *member, x *broker.Exec) (proc Process, err error
 		l.fail()
 		return nil, err
 	}
+	m.broker.TakeListeners(x)
 	return proc, nil
 }
 
@@ -248,8 +249,9 @@ func (l *launch) childFile(n uint32) error {
 			}
 			l.given[uint32(len(l.handles))] = end{f.Pair, 0}
 		}
-		delete(l.child.Files, n)
 		l.give(os.NewFile(uintptr(f.FD), fmt.Sprintf("descriptor %d", n)))
+		f.FD = -1 // taken
+		l.child.Files[n] = f
 		return nil
 	}
 	return l.giveNull()
@@ -273,7 +275,11 @@ func (l *launch) childFiles(boot *boot) error {
 		if _, ok := l.child.Files[n]; !ok {
 			continue
 		}
-		boot.add(abi.RecExecFile, abi.Append32(abi.Append32(nil, n), uint32(len(l.handles))))
+		kind, rec := uint16(abi.RecExecFile), abi.Append32(abi.Append32(nil, n), uint32(len(l.handles)))
+		if f := l.child.Files[n]; f.About != nil {
+			kind, rec = abi.RecExecListener, append(abi.Append32(rec, f.Name()), f.About...)
+		}
+		boot.add(kind, rec)
 		if err := l.childFile(n); err != nil {
 			return err
 		}

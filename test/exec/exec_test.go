@@ -5,9 +5,13 @@ package exec
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -77,7 +81,7 @@ func TestExec(t *testing.T) {
 	for _, c := range []struct{ name, input string }{
 		{"run", ""}, {"helper", ""}, {"pipes", ""}, {"files", ""}, {"signals", ""}, {"extra", ""}, {"deaf", ""},
 		{"nested", ""}, {"refused", ""}, {"large", ""}, {"parallel", ""}, {"wait", ""}, {"inherit", "some input\n"},
-		{"orphan", ""}, {"deathsig", ""}, {"closed", ""}, {"streams", "more\n"}, {"killed", ""}, {"groups", ""},
+		{"orphan", ""}, {"deathsig", ""}, {"closed", ""}, {"streams", "more\n"}, {"killed", ""}, {"groups", ""}, {"listener", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			want := runNative(t, c.input, c.name)
@@ -182,6 +186,35 @@ func TestNotGranted(t *testing.T) {
 		c.Stderr = &errs
 		if got := run(t, c); got.code == 0 || !strings.Contains(errs.String(), "no such file") && !strings.Contains(errs.String(), "permission denied") {
 			t.Errorf("%+v: %s", got, errs.String())
+		}
+	})
+}
+
+// TestHandover: a server starts its successor with its listener, and no connection is
+// refused meanwhile.
+func TestHandover(t *testing.T) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
+		const generations = 4
+		c := config(t, isolation, "", "handover", "0", strconv.Itoa(generations))
+		pvms.Publish(&c)
+		out, said := pvms.Pipe(t)
+		c.Stdout = out
+		i := pvms.Start(t, c)
+		pvms.Expect(t, said, 1, "ready")
+		for n := range generations * 10 {
+			conn, err := net.Dial("tcp", i.Info().Ports[0].Host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetDeadline(time.Now().Add(time.Minute))
+			got, err := io.ReadAll(conn)
+			conn.Close()
+			if want := fmt.Sprint(n / 10); err != nil || string(got) != want {
+				t.Fatalf("connection %d: %q, %v; want %s", n, got, err, want)
+			}
+		}
+		if e := i.Wait(); e.Code != 0 {
+			t.Errorf("%+v", e)
 		}
 	})
 }

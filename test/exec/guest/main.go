@@ -24,10 +24,10 @@ func main() {
 	cases.Run(map[string]func(args []string){
 		"run": run, "helper": helper, "pipes": pipes, "files": files, "signals": signals, "extra": extra, "deaf": deaf,
 		"nested": nested, "refused": refused, "large": large, "bomb": bomb, "parallel": parallel, "wait": wait,
-		"inherit": inherit, "orphan": orphan, "deathsig": deathsig, "closed": closed, "many": many, "streams": streams, "killed": killed, "groups": groups,
+		"inherit": inherit, "orphan": orphan, "deathsig": deathsig, "closed": closed, "many": many, "streams": streams, "killed": killed, "groups": groups, "listener": listener, "handover": handover,
 
 		// What children do.
-		"echo": echo, "cat": cat, "exit": exit, "die": die, "ids": ids, "tree": tree, "group0": group0, "sleep": sleep, "term": term, "fill": fill, "write3": write3, "fork": again, "late": late,
+		"echo": echo, "cat": cat, "exit": exit, "die": die, "given": given, "ids": ids, "tree": tree, "group0": group0, "sleep": sleep, "term": term, "fill": fill, "write3": write3, "fork": again, "late": late,
 	})
 }
 
