@@ -46,7 +46,7 @@ const (
 	RecExecPath = 11 // string: where the program's executable is
 	// RecExecListener is a listener that is open from the start: u32 descriptor, u32 handle,
 	// u32 the monitor's name for it, and what the parent says of it.
-	RecExecListener = 13
+	RecExecListener = 12
 )
 
 // EvOrphan is an event: the parent has ended, getppid answers A, which is 0.
