@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"noyau.dev/host/monitor"
 )
 
 // hosted is what one process found that started many servers.
@@ -125,6 +127,14 @@ func host(args []string) error {
 	defer first.Stop()
 	if err := get(first.Addr, "/"); err != nil {
 		return err
+	}
+	if spec.Subject.Snapshot != "" { // as noyau clone does
+		c := spec.Subject.config(&spec.Program)
+		if c.Template, err = monitor.NewTemplate(c, 2*runtime.NumCPU()); err != nil {
+			return err
+		}
+		defer c.Template.Close()
+		spec.Subject.template = c.Template
 	}
 	r := hosted{N: spec.N}
 	own, free, files, err := standing()

@@ -26,7 +26,9 @@ type Subject struct {
 	CLI       bool   // through noyau run, else through the monitor's API in this process
 	Forks     int    // size of a pVM's family; 0: it may not fork
 	Snapshot  string // a file that pVMs go on from, of a server that listens already
-	Ahead     string // under vm: what is there before the clock starts, see ahead
+
+	template *monitor.Template // that they are taken from; nil: none
+	Ahead    string            // under vm: what is there before the clock starts, see ahead
 }
 
 var (
@@ -78,7 +80,7 @@ func (s Subject) env() []string {
 
 // config is the configuration of a pVM.
 func (s Subject) config(p *Program, args ...string) monitor.Config {
-	return monitor.Config{Image: p.Image, Name: p.Name, Args: args, Isolation: s.Isolation, Forks: s.Forks, Restore: s.Snapshot}
+	return monitor.Config{Image: p.Image, Name: p.Name, Args: args, Isolation: s.Isolation, Forks: s.Forks, Restore: s.Snapshot, Template: s.template}
 }
 
 // output runs a program to its end and returns what it printed.

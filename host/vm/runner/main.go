@@ -96,7 +96,7 @@ func begun(env []string, begin int64) (*Runner, error) {
 	if err := install(filter); err != nil {
 		return nil, err
 	}
-	r.hold()
+	r.hold(cfg.alone)
 	r.Timing.Sealed = gettime(unix.CLOCK_MONOTONIC)
 	return r, nil
 }

@@ -43,8 +43,12 @@ func released(nr, a1, a2, a3, a4, a5, a6 uintptr) uint64 {
 // hold keeps the one goroutine that matters from being preempted, but in calls that block.
 // The Go runtime's monitor thread wants to preempt whoever has had the processor for 10 ms, and
 // takes a long wait for that. A goroutine that is locked to its thread then has another thread
-// look for work, and wakes some 100 µs later.
-func (r *Runner) hold() {
+// look for work, and wakes some 100 µs later. A runner that was born of a zygote, alone, is pinned
+// already, and there is nobody to tell of calls that block.
+func (r *Runner) hold(alone bool) {
+	if alone {
+		return
+	}
 	r.block = released
 	pin()
 }

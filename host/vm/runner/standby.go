@@ -81,7 +81,7 @@ func standby(m *machine.Machine, cfg *Config, begin, made int64) (*Runner, error
 	w := &waiting{r: r}
 	err := w.prepare(cfg)
 	if err == nil {
-		r.hold()
+		r.hold(cfg.alone)
 		err = w.run()
 	}
 	if err != nil { // nobody reads its standard error yet
