@@ -167,12 +167,14 @@ func TestExecListeners(t *testing.T) {
 	g.refused(unix.EINVAL, file(3, l.Handle), nil, l.fd) // taken
 	g.must(file(4, l.Handle), nil, l.fd)
 	child := newBroker(Config{})
+	f.mu.Lock()
 	f.take = func(x *Exec) {
 		if string(x.Files[3].About) != "about it" || x.Files[3].Name() != l.Handle {
 			t.Errorf("%+v", x.Files[3])
 		}
 		child.TakeListeners(x)
 	}
+	f.mu.Unlock()
 	g.must(abi.Msg{Op: abi.OpExecStart, A: n}, nil)
 	// In the child it has the same name, once.
 	if h, err := child.table.get(l.Handle, kindListener); err != nil {
