@@ -19,11 +19,8 @@ import (
 	"noyau.dev/host/monitor"
 )
 
-// Programs that fork and what families share are compared with.
-const (
-	forkSource = "bench/beside/fork.c"
-	ipcSource  = "bench/beside/ipc.c"
-)
+// forkSource is the program that fork is compared with.
+const forkSource = "bench/beside/fork.c"
 
 // fork compares fork with that of a C program of the same size.
 func (b *Bench) fork() ([]Result, error) {
@@ -183,24 +180,6 @@ func (b *Bench) idleChild(s Subject, p *Program, c string) (float64, error) {
 	}
 	n, err := privateDirty(pid)
 	return float64(n) / 1024, err
-}
-
-// ipc compares what members of a family say to each other with two processes, in C and in Go.
-func (b *Bench) ipc() ([]Result, error) {
-	p, err := b.program("ipc")
-	if err != nil {
-		return nil, err
-	}
-	c, err := b.gcc(ipcSource)
-	if err != nil {
-		return nil, err
-	}
-	n := b.short("500", "100")
-	ways := []Way{
-		{"two C processes", func() (string, error) { return b.command(c, n) }},
-		{"two native Go processes", func() (string, error) { return b.command(p.Native, n) }},
-	}
-	return lines("µs", 1e3, min(b.rounds, 20), append(ways, b.ways(p, b.families(monitor.DefaultForks), n)...))
 }
 
 // parallel compares forks that share a job with goroutines that do.

@@ -1,5 +1,6 @@
 // The C program that guest/ipc is compared with: two processes that say the same to
-// each other, ipc N.
+// each other, ipc N [MS]. Before each kind it waits MS milliseconds, in which somebody can
+// place the two on processors.
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <signal.h>
@@ -102,7 +103,7 @@ static struct {
 };
 
 int main(int argc, char **argv) {
-  int n = argc > 1 ? atoi(argv[1]) : 0;
+  int n = argc > 1 ? atoi(argv[1]) : 0, settle = argc > 2 ? atoi(argv[2]) : 0;
   long *times = calloc(n + 1, sizeof *times);
   word = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (n <= 0 || !times || word == MAP_FAILED) return 2;
@@ -118,6 +119,7 @@ int main(int argc, char **argv) {
       for (int i = 0; i < n + WARM_UP; i++) kinds[k].child();
       _exit(0);
     }
+    usleep(settle * 1000);
     for (int i = -WARM_UP; i < n; i++) {
       long t = now();
       kinds[k].parent();

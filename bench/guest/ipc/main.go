@@ -1,5 +1,6 @@
-// Ipc measures what two members of a family say to each other, in ns: ipc N. As an
-// ordinary process it does the same between itself and a process that it starts, by
+// Ipc measures what two members of a family say to each other, in ns: ipc N [MS]. Before
+// the first word of each kind it waits MS milliseconds, in which somebody can place the two on
+// processors. As an ordinary process it does the same between itself and a process that it starts, by
 // what Linux has for that.
 package main
 
@@ -127,15 +128,19 @@ const warmUp = 20
 
 func main() {
 	signal.Notify(usr1, syscall.SIGUSR1)
-	if len(os.Args) > 2 { // of a native parent: kind, N
+	if len(os.Args) > 3 { // of a native parent: kind, N, -
 		k := kinds[number(os.Args[1])]
 		k.child(inherited(), number(os.Args[2]))
 		return
 	}
-	n := number(os.Args[1])
+	n, settle := number(os.Args[1]), 0
+	if len(os.Args) > 2 {
+		settle = number(os.Args[2])
+	}
 	out := bufio.NewWriter(os.Stdout)
 	for i, k := range kinds {
 		l, wait := begin(i, n+warmUp)
+		time.Sleep(time.Duration(settle) * time.Millisecond)
 		times := make([]time.Duration, 0, n)
 		for j := range n + warmUp {
 			t := time.Now()

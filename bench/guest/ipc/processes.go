@@ -25,7 +25,7 @@ func processes(i, n int) (*link, func()) {
 	check(0, err)
 	os.Remove(mem.Name())
 	check(0, mem.Truncate(4096))
-	cmd := exec.Command("/proc/self/exe", strconv.Itoa(i), strconv.Itoa(n))
+	cmd := exec.Command("/proc/self/exe", strconv.Itoa(i), strconv.Itoa(n), "-")
 	cmd.ExtraFiles = []*os.File{streams, messagess, mem}
 	cmd.Stderr = os.Stderr
 	check(0, cmd.Start())
