@@ -14,7 +14,7 @@ const (
 	ringHeads  = 4096
 	pairSize   = ringHeads + 2*ringSize
 	ringQuiet  = ringSize / 4 // with that much or less in it a ring is said to have room
-	ringPiece  = 64 << 10
+	ringPiece  = 64 << 10     // what is moved at once
 	maxMessage = 64 << 10
 	msgHeader  = 8 // length u32, zero u32; messages begin at multiples of 8
 )

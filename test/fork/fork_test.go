@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,39 @@ func TestIPC(t *testing.T)        { done(t, config(t, "ipc")) }
 func TestIPCFiles(t *testing.T)   { done(t, config(t, "pairs")) }
 func TestIPCKilled(t *testing.T)  { done(t, config(t, "killed", "25")) }
 func TestIPCForged(t *testing.T)  { done(t, config(t, "forged")) }
+
+// TestIPCIdle: members that wait for each other sleep, and nothing wakes them.
+func TestIPCIdle(t *testing.T) {
+	c := config(t, "idle-pairs")
+	var out *bufio.Reader
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 2, "ready")
+	switches := func() (list []string) {
+		for _, m := range i.Members() {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.Pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for l := range strings.Lines(string(b)) {
+				if strings.Contains(l, "ctxt_switches") {
+					list = append(list, l)
+				}
+			}
+		}
+		return list
+	}
+	var before, after []string
+	for range 50 { // until what began before is over
+		before = switches()
+		time.Sleep(200 * time.Millisecond)
+		if after = switches(); slices.Equal(before, after) && len(after) == 4 {
+			return
+		}
+	}
+	t.Errorf("they do not rest: %q, %q", before, after)
+}
+
 func TestDeadlock(t *testing.T) {
 	c := config(t, "deadlock")
 	var e bytes.Buffer

@@ -304,3 +304,21 @@ func pairFiles([]string) {
 	}
 	fmt.Println("done")
 }
+
+// idlePairs waits for ever, for each kind of thing that members share.
+func idlePairs([]string) {
+	a, b, err := pvm.Pair()
+	if err != nil {
+		cases.Die(err)
+	}
+	q, m := must(pvm.NewQueue()), must(pvm.Share(8))
+	end := a
+	if must(pvm.Fork()) == 0 {
+		end = b
+	}
+	go q.Receive(make([]byte, 1))
+	go m.Wait(m.Uint32(0), 0)
+	go end.Write(make([]byte, 1<<20))
+	time.AfterFunc(20*time.Millisecond, func() { fmt.Println("ready") })
+	select {}
+}

@@ -226,7 +226,7 @@ func noyauWordsAwake(slept bool) {
 		if d := now - stamp; d < noyauWords.cost {
 			noyauWords.cost -= (noyauWords.cost - d) / 4
 		} else {
-			noyauWords.cost += min(d-noyauWords.cost, noyauWords.cost) / 32
+			noyauWords.cost += min(d-noyauWords.cost, noyauWords.cost) / 8
 		}
 		if s := w.spin; s.credit == 0 && stamp-noyauIdle < most {
 			if s.skip--; s.skip <= 0 {
