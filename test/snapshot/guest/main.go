@@ -192,12 +192,18 @@ func heap([]string) {
 	fmt.Println("done")
 }
 
-// share: memory that was shared before is shared again, by what is forked from now on.
+// share: memory that was shared before is shared again, by what is forked from now on, and
+// pairs of which both ends were here go on, with what was in them.
 func share([]string) {
 	s, err := pvm.Share(10_000)
 	if err != nil {
 		cases.Die(err)
 	}
+	near, far, err := pvm.Pair()
+	if err != nil {
+		cases.Die(err)
+	}
+	near.WriteString("before ")
 	m := s.Bytes()
 	for i := range m {
 		m[i] = byte(i)
@@ -208,15 +214,36 @@ func share([]string) {
 			cases.Die("byte", i, "is", m[i])
 		}
 	}
+	turn := s.Uint32(0)
+	before := turn.Load()
 	pid, err := pvm.Fork()
 	if err != nil {
 		cases.Die(err)
 	}
 	if pid == 0 {
+		near.Close()
+		b := make([]byte, 12)
+		if _, err := io.ReadFull(far, b); err != nil || string(b) != "before after" {
+			cases.Die("the pair gave", string(b), err)
+		}
+		if err := s.Wait(turn, before); err != nil || turn.Load() != before+1 {
+			cases.Die("wait:", err, turn.Load())
+		}
+		turn.Store(before)
 		for i := range m {
 			m[i]++
 		}
+		far.WriteString("done")
 		os.Exit(0)
+	}
+	far.Close()
+	near.WriteString("after")
+	turn.Store(before + 1)
+	if err := s.Wake(); err != nil {
+		cases.Die("wake:", err)
+	}
+	if b, err := io.ReadAll(near); err != nil || string(b) != "done" {
+		cases.Die("the pair gave", string(b), err)
 	}
 	if st, err := pvm.Wait(pid); err != nil || st.ExitStatus() != 0 {
 		cases.Die(st, err)
