@@ -95,14 +95,14 @@ func TestLinkHostile(t *testing.T) {
 	}
 
 	// Rings without signals: for a while, then the link is given up.
-	go func() {
+	go func(bell int) {
 		for {
 			if _, err := unix.Write(bell, []byte{0}); err != nil && err != unix.EAGAIN {
 				return
 			}
 			time.Sleep(10 * time.Microsecond) // so that one is an event
 		}
-	}()
+	}(bell)
 	eventually("rings without end", func() bool { return linkTo(9) == nil })
 	if len(received()) != len(got) {
 		t.Error(received())
