@@ -22,6 +22,7 @@ import (
 // withZygote makes a zygote, and lets it go at the end of the test.
 func withZygote(t *testing.T) {
 	t.Helper()
+	image(t, "hello") // or no virtual machines
 	if err := vm.Zygote(true); err != nil {
 		t.Fatal(err)
 	}
