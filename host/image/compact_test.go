@@ -122,7 +122,7 @@ func TestCompact(t *testing.T) {
 	// The gaps of the original take no space on the disk afterwards.
 	was, _ := os.ReadFile(wide)
 	if err := Sparse(wide); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	is, _ := os.ReadFile(wide)
 	if !bytes.Equal(was, is) {

@@ -65,9 +65,12 @@ var image = sync.OnceValues(func() (string, error) {
 // image is built once.
 func Config(t testing.TB, isolation string, args ...string) monitor.Config {
 	t.Helper()
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no image can be built here: ", err)
+	}
 	path, err := image()
 	if err != nil {
-		t.Skip("no image can be built here: ", err)
+		t.Fatal("the image: ", err)
 	}
 	return monitor.Config{Image: path, Args: args, Isolation: isolation, Stderr: os.Stderr}
 }
