@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"noyau.dev/abi"
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/snapshot"
 	"noyau.dev/host/volume"
@@ -145,7 +146,7 @@ func TestPrefork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%d MiB", st.Size()>>20)
+		t.Logf("%d MiB, of members that have %d", st.Size()>>20, mapped(t, file)>>20)
 		if st.Size() > 2*mb<<20 {
 			t.Errorf("the file has %d MiB: what four members have in common is in it more than once", st.Size()>>20)
 		}
@@ -163,6 +164,31 @@ func TestPrefork(t *testing.T) {
 		}
 		answers(t, i, 4)
 	})
+}
+
+// mapped is how many bytes of a file its members map, all together.
+func mapped(t *testing.T, file string) (n uint64) {
+	t.Helper()
+	s, err := snapshot.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	data, err := s.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	b := make([]byte, abi.SnapData)
+	for i, h := range s.Headers {
+		if _, err := data.ReadAt(b, s.Family.Members[i].At); err != nil {
+			t.Fatal(err)
+		}
+		for k := range int(h.Extents) {
+			n += abi.SnapExtentAt(b, k).Len
+		}
+	}
+	return n
 }
 
 // TestForkMeanwhile: members that are forked and end while the order to stop is given are in
