@@ -20,7 +20,11 @@ var noyau struct {
 	chores atomic.Uint32 // the next pass of the scheduler does what sysmon does elsewhere
 	notes  atomic.Uint32 // set by notewakeup in a signal handler
 	prof   bool          // CPU profile wanted: each tick is a sample
+	deaf   uint32        // ticks since the last poll
 }
+
+// noyauDeaf is at how many ticks the poll is asked if nobody waits for it.
+const noyauDeaf = 4
 
 // noyauHyper is the address of the hypercall page, 0 under isolation=process.
 // noyauInfo is the page with the clock's calibration, likewise.
@@ -119,7 +123,12 @@ func noyauPass() {
 		return
 	}
 	noyau.chores.Store(0)
-	if netpollinited() && netpollAnyWaiters() {
+	// A program that only computes has nobody who waits, and hears of the monitor all the
+	// same: signals, the order to write a snapshot. Polling is an exit under isolation=vm, so
+	// then it does not at every tick.
+	noyau.deaf++
+	if netpollinited() && (netpollAnyWaiters() || noyau.deaf >= noyauDeaf) {
+		noyau.deaf = 0
 		list, delta := netpoll(0)
 		if !list.empty() {
 			injectglist(&list)
