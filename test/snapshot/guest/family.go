@@ -528,6 +528,24 @@ func storm([]string) {
 	os.Exit(0)
 }
 
+// busy has a member that only computes.
+func busy([]string) {
+	var n atomic.Uint64
+	child := fork(func() {
+		for i := uint64(0); ; i++ {
+			n.Store(n.Load() + i*i)
+		}
+	})
+	e := end()
+	fmt.Println("ready")
+	<-e
+	cases.Must(pvm.Signal(child, syscall.SIGTERM)) // it hears of that as well
+	if s := must(pvm.Wait(child)); s.Signal() != syscall.SIGTERM {
+		cases.Die("the child has ended by", s)
+	}
+	fmt.Println("done")
+}
+
 // idle has members that do nothing.
 func idle(args []string) {
 	for range must(strconv.Atoi(args[0])) - 1 {
