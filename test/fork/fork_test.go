@@ -36,6 +36,7 @@ func TestGroups(t *testing.T)     { done(t, config(t, "groups")) }
 func TestIPC(t *testing.T)        { done(t, config(t, "ipc")) }
 func TestIPCFiles(t *testing.T)   { done(t, config(t, "pairs")) }
 func TestIPCKilled(t *testing.T)  { done(t, config(t, "killed", "25")) }
+func TestIPCLocked(t *testing.T)  { done(t, config(t, "locked")) }
 func TestIPCForged(t *testing.T)  { done(t, config(t, "forged")) }
 
 // TestIPCIdle: members that wait for each other sleep, and nothing wakes them.

@@ -108,6 +108,63 @@ func killed(args []string) {
 	fmt.Println("done")
 }
 
+// findRing finds the memory of a pair, into whose first end the pattern alone was written, near
+// other memory that members share.
+func findRing(near unsafe.Pointer, pattern []byte) unsafe.Pointer {
+	const page, far = 4096, 2 << 20
+	base := uintptr(near) &^ (page - 1)
+	for off := uintptr(page); off < far; off += page {
+		for _, at := range [2]uintptr{base + off, base - off} {
+			p := *(*unsafe.Pointer)(unsafe.Pointer(&at))
+			if bytes.Equal(unsafe.Slice((*byte)(p), len(pattern)), pattern) {
+				return unsafe.Add(p, -page)
+			}
+		}
+	}
+	cases.Die("the ring is not to be found")
+	return nil
+}
+
+func word(p unsafe.Pointer, i int) *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Add(p, 4*i)) }
+
+// locked: the lock of a ring that a member had when it died is taken over, whether or not
+// somebody has waited for that member; while its holder lives the others wait.
+func locked([]string) {
+	a, b, err := pvm.Pair()
+	if err != nil {
+		cases.Die(err)
+	}
+	pattern := []byte("what lies at the beginning of the ring")
+	a.Write(pattern)
+	m := must(pvm.Share(400_000))
+	ring := findRing(unsafe.Pointer(&m.Bytes()[0]), pattern)
+	got := make([]byte, len(pattern))
+	const writer, reader = 1, 16 + 1 // words of the head
+	dead, waited, alive := fork(func() {}), fork(func() {}), fork(func() { time.Sleep(time.Hour) })
+	wait(waited, 0)
+	for _, pid := range []int{dead, waited, 1 << 30} {
+		word(ring, reader).Store(uint32(pid))
+		if _, err := io.ReadFull(b, got); err != nil || !bytes.Equal(got, pattern) {
+			cases.Die(string(got), err)
+		}
+		word(ring, writer).Store(uint32(pid))
+		if _, err := a.Write(pattern); err != nil {
+			cases.Die(err)
+		}
+	}
+	word(ring, reader).Store(uint32(alive))
+	b.SetReadDeadline(time.Now().Add(30 * time.Millisecond))
+	if n, err := b.Read(got); !errors.Is(err, os.ErrDeadlineExceeded) {
+		cases.Die("read", n, err, "while a member that lives has the lock")
+	}
+	b.SetReadDeadline(time.Time{})
+	go pvm.Signal(alive, syscall.SIGKILL)
+	if _, err := io.ReadFull(b, got); err != nil || !bytes.Equal(got, pattern) {
+		cases.Die(string(got), err)
+	}
+	fmt.Println("done")
+}
+
 // forged: a member writes anything into the memory behind a pair and into what the library
 // OS keeps of shared memory. The other gets data or errors there, ends what it began, and
 // all else works.
@@ -124,25 +181,11 @@ func forged([]string) {
 	good := must(pvm.NewQueue())
 	stop := must(pvm.Share(8))
 	head := unsafe.Pointer(&m.Bytes()[0])
-	ring := func() unsafe.Pointer {
-		const page, far = 4096, 2 << 20
-		base := uintptr(head) &^ (page - 1)
-		for off := uintptr(page); off < far; off += page {
-			for _, at := range [2]uintptr{base + off, base - off} {
-				p := *(*unsafe.Pointer)(unsafe.Pointer(&at))
-				if bytes.Equal(unsafe.Slice((*byte)(p), len(pattern)), pattern) {
-					return unsafe.Add(p, -page)
-				}
-			}
-		}
-		cases.Die("the ring is not to be found")
-		return nil
-	}()
+	ring := findRing(head, pattern)
 	got := make([]byte, len(pattern))
 	if _, err := io.ReadFull(b, got); err != nil || !bytes.Equal(got, pattern) {
 		cases.Die(got, err)
 	}
-	word := func(p unsafe.Pointer, i int) *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Add(p, 4*i)) }
 	pid := fork(func() {
 		for stop.Uint32(0).Load() == 0 {
 			w := word(ring, rand.IntN(160))
