@@ -39,6 +39,9 @@ func reserve(size, align int, huge bool) ([]byte, error) {
 // matter: kernels that have none refuse the advice.
 func smallPages(b []byte) { madvise(b, unix.MADV_NOHUGEPAGE) }
 
+// largePages says that the kernel should back b with large pages, if it has any.
+func largePages(b []byte) { madvise(b, unix.MADV_HUGEPAGE) }
+
 // mapFile lays segment s of the file over mem at offset o.
 func mapFile(mem []byte, o uint64, fd int, s Segment) error {
 	prot := unix.PROT_READ

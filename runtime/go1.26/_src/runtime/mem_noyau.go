@@ -114,7 +114,18 @@ func sysUnusedOS(v unsafe.Pointer, n uintptr) {
 	noyauRelease(uintptr(v), n)
 }
 
-func sysUsedOS(v unsafe.Pointer, n uintptr) {}
+// noyauScav is what became of the memory that the scavenger gave back, bytes.
+var noyauScav struct {
+	out   uintptr // not in use again yet
+	again uintptr // in use again, since the scavenger last looked
+	rest  int64   // nanotime until which it does nothing
+}
+
+func sysUsedOS(v unsafe.Pointer, n uintptr) {
+	n = min(n, noyauScav.out)
+	noyauScav.out -= n
+	noyauScav.again += n
+}
 
 func sysHugePageOS(v unsafe.Pointer, n uintptr) {}
 
@@ -173,6 +184,14 @@ func needZeroAfterSysUnusedOS() bool { return false }
 // keeps shadow page tables, nanoseconds.
 const noyauTouch = 6000
 
+// noyauRegret is how many times over the scavenger is charged for a page that was wanted
+// again: a program whose heap goes up and down touches all that was given back, and
+// is better left what it has.
+const noyauRegret = 8
+
+// noyauRestMost bounds how long the scavenger rests for what it has done, nanoseconds.
+const noyauRestMost = 2e9
+
 // noyauScavengeWork is what the scavenger causes, besides its own time, by giving back n
 // bytes. It bounds itself to a hundredth of the CPU's time; in a virtual machine
 // it would take ten of them without this.
@@ -180,5 +199,21 @@ func noyauScavengeWork(n uintptr) float64 {
 	if noyauHyper == 0 {
 		return 0
 	}
-	return noyauTouch * float64(n/physPageSize)
+	s := &noyauScav
+	work := noyauTouch * float64(n/physPageSize)
+	regret := noyauTouch * noyauRegret * float64(s.again/physPageSize)
+	s.again = 0
+	s.out += n
+	now := nanotime()
+	s.rest = min(max(s.rest, now)+int64(work+regret)*(100/scavengePercent), now+noyauRestMost)
+	return work
+}
+
+// noyauScavengeRest is how long the scavenger is to sleep at least, nanoseconds. Its own
+// controller is made for work of microseconds, and is not accurate for this.
+func noyauScavengeRest() int64 {
+	if noyauHyper == 0 {
+		return 0
+	}
+	return max(noyauScav.rest-nanotime(), 0)
 }
