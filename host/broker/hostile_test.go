@@ -353,3 +353,23 @@ func TestEvents(t *testing.T) {
 		t.Errorf("killed by %v", g.b.KilledBy())
 	}
 }
+
+// TestLastWord: what a guest says last is heard, though it ends without having read all.
+func TestLastWord(t *testing.T) {
+	g, _ := jail(t)
+	g.b.Signal(unix.SIGINT)
+	p := []unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(p, 20000); n != 1 { // and does not read it
+		t.Fatal("no event", err)
+	}
+	// The broker is busy when both come, the message and the end.
+	g.b.snap.mu.Lock()
+	g.send(abi.Msg{Op: abi.OpSnapshot}, nil)
+	g.send(abi.Msg{Op: abi.OpKilled, A: 15}, nil)
+	g.close()
+	g.b.snap.mu.Unlock()
+	<-g.b.Done()
+	if g.b.KilledBy() != unix.SIGTERM {
+		t.Errorf("killed by %v", g.b.KilledBy())
+	}
+}

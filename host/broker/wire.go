@@ -72,7 +72,9 @@ func recvPacket(fd int, buf []byte, room int) (n int, fds []int, flags int, err 
 	var oobn int
 	for {
 		n, oobn, flags, _, err = unix.Recvmsg(fd, buf, oob[:room], unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
+		// A guest that ends without having read all makes the kernel say ECONNRESET, once, and
+		// before what it has sent last, its OpKilled for instance.
+		if err != unix.EINTR && err != unix.ECONNRESET {
 			break
 		}
 	}

@@ -243,7 +243,7 @@ func hello(control *os.File) (pid int, err error) {
 	if err := raw.Read(func(fd uintptr) bool {
 		for {
 			n, on, _, _, rerr = unix.Recvmsg(int(fd), b[:], oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-			if rerr != unix.EINTR {
+			if rerr != unix.EINTR && rerr != unix.ECONNRESET { // see recvPacket of package broker
 				return rerr != unix.EAGAIN
 			}
 		}
