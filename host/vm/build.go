@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 )
 
 // A program is what the file of this program tells.
@@ -67,7 +69,11 @@ func (p *program) buildRunner() error {
 	defer os.Remove(tmp)
 	cmd := exec.Command("go", "build", "-mod=readonly", "-trimpath", "-o", tmp, ".")
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOOS=linux", "GOARCH=amd64")
+	// In a test run of noyau these are of the toolchain that images are built with.
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return strings.HasPrefix(kv, "GOROOT=") || strings.HasPrefix(kv, "GOTOOLCHAIN=")
+	})
+	cmd.Env = append(env, "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOOS=linux", "GOARCH=amd64")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("cannot build a runner in %s: %w\n%s", dir, err, bytes.TrimSpace(out))
 	}

@@ -15,6 +15,9 @@ func TestBuildRunner(t *testing.T) {
 	}
 	t.Setenv("GOCACHE", strings.TrimSpace(string(cache)))
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	// As in a test run of noyau, whose toolchain is not for the runner.
+	t.Setenv("GOROOT", t.TempDir())
+	t.Setenv("GOTOOLCHAIN", "local")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
