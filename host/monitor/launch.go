@@ -47,6 +47,24 @@ type launch struct {
 
 // prepare opens all that the pVM starts with.
 func (l *launch) prepare(c *Config) error {
+	if err := l.open(c); err != nil {
+		return err
+	}
+	return l.checkHandles()
+}
+
+// checkHandles refuses a launch with a number for which there is no open file: the guest would
+// wait for something that never comes.
+func (l *launch) checkHandles() error {
+	for n, f := range l.handles {
+		if fdOf(f) == ^uintptr(0) {
+			return fmt.Errorf("handle %d: there is no open file for it", n)
+		}
+	}
+	return nil
+}
+
+func (l *launch) open(c *Config) error {
 	var err error
 	if l.waits != nil || c.warm {
 		return l.prepareStandby(c)
@@ -187,8 +205,9 @@ func same(a, b any) (eq bool) {
 	return a == b
 }
 
-// fdOf is f's descriptor; unlike f.Fd it leaves it nonblocking.
-func fdOf(f *os.File) (fd uintptr) {
+// fdOf is f's descriptor, ^0 if it is closed or nil; unlike f.Fd it leaves it nonblocking.
+func fdOf(f *os.File) uintptr {
+	fd := ^uintptr(0)
 	if raw, err := f.SyscallConn(); err == nil {
 		raw.Control(func(n uintptr) { fd = n })
 	}

@@ -235,8 +235,11 @@ func fromShell(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 		return nil, nil
 	}
 	o, err := newOrder(s, page, s.Args, s.Env)
-	if errors.Is(err, runner.ErrOrderSize) {
-		return nil, nil
+	if err != nil {
+		if errors.Is(err, runner.ErrOrderSize) {
+			err = nil
+		}
+		return nil, err
 	}
 	is, err := identify(s.Image)
 	if err != nil {
@@ -309,8 +312,9 @@ func take(is identity) *shell {
 	return s
 }
 
-// fdOf is f's descriptor; unlike f.Fd it leaves it nonblocking.
-func fdOf(f *os.File) (fd int) {
+// fdOf is f's descriptor, -1 if it is closed; unlike f.Fd it leaves it nonblocking.
+func fdOf(f *os.File) int {
+	fd := -1
 	if raw, err := f.SyscallConn(); err == nil {
 		raw.Control(func(n uintptr) { fd = int(n) })
 	}
