@@ -15,8 +15,10 @@ import (
 type pageRegion struct{ start, end, categories uint64 }
 
 type scanArg struct {
-	size, flags, start, end, walkEnd, vec, vecLen, maxPages uint64
-	inverted, mask, anyOf, returned                         uint64
+	size, flags, start, end, walkEnd uint64
+	vec                              *pageRegion // as a pointer it is right when the stack has moved
+	vecLen, maxPages                 uint64
+	inverted, mask, anyOf, returned  uint64
 }
 
 const (
@@ -40,7 +42,7 @@ func WrittenPages(pid int, in []abi.Extent) (list []uint64, err error) {
 	for _, e := range in {
 		a := scanArg{
 			start: e.Addr, end: e.Addr + e.Len,
-			vec: uint64(uintptr(unsafe.Pointer(&found))), vecLen: uint64(len(found)),
+			vec: &found[0], vecLen: uint64(len(found)),
 			inverted: pageFile | pageZero | pageHuge, mask: pageFile | pageZero | pageHuge | pagePresent,
 		}
 		a.size = uint64(unsafe.Sizeof(a))

@@ -78,7 +78,8 @@ func waitForTemplate(m *machine.Machine, cfg *Config, n int, fds []int) error {
 // standby makes a runner that waits, and returns when it has become one of a pVM.
 func standby(m *machine.Machine, cfg *Config, begin, made int64) (*Runner, error) {
 	r := newRunner(m, cfg)
-	w := &waiting{r: r}
+	w := &theWaiting
+	w.r = r
 	err := w.prepare(cfg)
 	if err == nil {
 		r.hold(cfg.alone)
@@ -100,6 +101,9 @@ type waiting struct {
 	buf     [abi.WarmMax]byte
 	ordered int64
 }
+
+// theWaiting is no part of a stack, which can move: the kernel writes to it.
+var theWaiting waiting
 
 // prepare does all up to the guest's first instruction.
 func (w *waiting) prepare(cfg *Config) (err error) {
