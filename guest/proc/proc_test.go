@@ -74,16 +74,18 @@ func TestLimits(t *testing.T) {
 	if r != (linux.Rlimit{Cur: 100, Max: 200}) {
 		t.Errorf("NOFILE %+v", r)
 	}
+	defer Want(t, 0, linux.SYS_SETRLIMIT, linux.RLIMIT_NOFILE, Addr(&r))
 	Want(t, linux.EINVAL, linux.SYS_SETRLIMIT, linux.RLIMIT_NOFILE, Addr(&linux.Rlimit{Cur: 300, Max: 200}))
 	Want(t, linux.EPERM, linux.SYS_SETRLIMIT, linux.RLIMIT_NOFILE, Addr(&linux.Rlimit{Cur: 100, Max: 300}))
-	Want(t, 0, linux.SYS_PRLIMIT64, 0, linux.RLIMIT_NOFILE, Addr(&linux.Rlimit{Cur: 3, Max: 200}), Addr(&r))
+	Want(t, 0, linux.SYS_PRLIMIT64, 0, linux.RLIMIT_NOFILE, Addr(&linux.Rlimit{Cur: 3, Max: 200}), 0)
 	Want(t, linux.EMFILE, linux.SYS_DUP, 0)
 	Want(t, 0, linux.SYS_SETRLIMIT, linux.RLIMIT_NOFILE, Addr(&linux.Rlimit{Cur: 200, Max: 200}))
-	Want(t, 0, linux.SYS_GETRLIMIT, linux.RLIMIT_AS, Addr(&r))
-	if r.Cur != 64<<20 {
-		t.Errorf("AS %+v", r)
+	var as linux.Rlimit
+	Want(t, 0, linux.SYS_GETRLIMIT, linux.RLIMIT_AS, Addr(&as))
+	if as.Cur != 64<<20 {
+		t.Errorf("AS %+v", as)
 	}
-	Want(t, linux.EINVAL, linux.SYS_GETRLIMIT, 16, Addr(&r))
+	Want(t, linux.EINVAL, linux.SYS_GETRLIMIT, 16, Addr(&as))
 }
 
 func TestTime(t *testing.T) {
