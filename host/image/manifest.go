@@ -2,6 +2,7 @@ package image
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -132,7 +133,7 @@ func Append(path string, m Manifest) (Manifest, error) {
 func readTrailer(r io.ReaderAt, size, elfSize int64) (*Manifest, error) {
 	const plain = "it has no manifest; was it built with plain go build? use noyau build"
 	if size < elfSize+trailerTail {
-		return nil, fmt.Errorf(plain)
+		return nil, errors.New(plain)
 	}
 	var tail [trailerTail]byte
 	if _, err := r.ReadAt(tail[:], size-trailerTail); err != nil {
@@ -140,7 +141,7 @@ func readTrailer(r io.ReaderAt, size, elfSize int64) (*Manifest, error) {
 	}
 	n, _, _ := abi.Take64(tail[:])
 	if string(tail[8:]) != trailerMagic {
-		return nil, fmt.Errorf(plain)
+		return nil, errors.New(plain)
 	}
 	if n > maxManifest || int64(n) != size-trailerTail-elfSize {
 		return nil, fmt.Errorf("its manifest is damaged (length %d, room for %d); build it again with noyau build", n, size-trailerTail-elfSize)

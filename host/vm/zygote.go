@@ -178,8 +178,9 @@ func fromZygote(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	return sh.p, nil
 }
 
-// borne makes the zygote bear what how says, which waits for its order then. It returns nothing
-// and no error if there is no zygote, or this is not for one. In the message how makes, pids asks for a pid namespace.
+// borne makes the zygote bear what the message that how makes says, which waits for its order
+// then; pids asks for a pid namespace. It returns nothing and no error if there is no zygote,
+// or this is not for one.
 func borne(how func(pids bool) []byte, spec *process.Spec) (*shell, error) {
 	if spec.Memory != 0 || spec.CPU != 0 || spec.Pids != 0 {
 		return nil, nil

@@ -66,15 +66,6 @@ func mapFile(mem []byte, o uint64, fd int, s Segment) error {
 	return nil
 }
 
-// remap maps a file, or nothing, over b. It does not tell the Go runtime.
-func remap(b []byte, flags, fd int, off int64) unix.Errno {
-	p, _, e := unix.RawSyscall6(unix.SYS_MMAP, ptr(b), uintptr(len(b)), protRW, uintptr(flags|unix.MAP_FIXED), uintptr(fd), uintptr(off))
-	if e == 0 && p != ptr(b) {
-		return unix.ENOMEM
-	}
-	return e
-}
-
 // madvise does not tell the Go runtime: see package runner, fork.go.
 func madvise(b []byte, advice int) unix.Errno {
 	if len(b) == 0 {

@@ -51,10 +51,7 @@ const (
 	// never run. With the first vCPU of a host, and after its last one, KVM rewrites code of
 	// the kernel on all processors: where there are no others it would do so for each
 	// start, which would take 0.2 ms more.
-	zygotePilot = 61
-	// zygoteHandles is how many handles a pVM may have that a zygote starts.
-	zygoteHandles = 48
-
+	zygotePilot   = 61
 	zygoteMessage = 16
 	zygoteReply   = 8
 
