@@ -244,3 +244,46 @@ func TestPairLocked(t *testing.T) {
 		t.Errorf("tried %d times in 30 ms", tries)
 	}
 }
+
+// TestPairFrozen holds that an end whose other end goes while a snapshot is made hears of it
+// when that is over.
+func TestPairFrozen(t *testing.T) {
+	_, y := testPair(t, false)
+	c := y.File.(*End)
+	areas.mu.Lock()
+	if areas.m == nil {
+		areas.m = make(map[uintptr]*area)
+	}
+	areas.m[c.a.p] = c.a
+	areas.mu.Unlock()
+	keep()
+	// As the end of another member that has it would.
+	rt.Unwatch(c.a.handle[0])
+	unix.Close(int(c.a.handle[0]))
+	c.a.handle[0] = -1
+	for c.src.Seen()&rt.Hup == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if n, e := c.Read(make([]byte, 1)); n != 0 || e != linux.EAGAIN {
+		t.Errorf("read while frozen: %d, %d", n, e)
+	}
+	read := make(chan linux.Errno)
+	go func() {
+		n, e := y.Read(make([]byte, 1))
+		if n != 0 {
+			e = linux.EIO
+		}
+		read <- e
+	}()
+	time.Sleep(20 * time.Millisecond) // that it waits already; if not, the test shows less
+	thaw()
+	select {
+	case e := <-read:
+		if e != 0 {
+			t.Errorf("read: %d", e)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody has told it")
+	}
+	y.Put()
+}

@@ -78,9 +78,11 @@ var frozen atomic.Bool
 func thaw() {
 	frozen.Store(false)
 	gate.Unlock()
-	if kernel.Restored() {
-		for _, a := range allAreas() {
+	for _, a := range allAreas() {
+		if kernel.Restored() {
 			a.ding()
+		} else {
+			a.tell() // the other end may have gone meanwhile: see End.gone
 		}
 	}
 }

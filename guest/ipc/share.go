@@ -271,6 +271,15 @@ func (a *area) rejoin() {
 	}
 }
 
+// tell has those who wait for an end here look again.
+func (a *area) tell() {
+	for _, c := range a.end {
+		if c != nil {
+			c.tell(rt.In | rt.Out)
+		}
+	}
+}
+
 // ding has all who may wait for what is in an area look again, here and in other members: what
 // was rung while a restored pVM had no connection is lost.
 func (a *area) ding() {
