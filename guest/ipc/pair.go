@@ -198,7 +198,9 @@ func (c *End) pull(b *rt.Bell) {
 		return
 	}
 	c.peer().rung.Add(1)
+	gate.RLock()
 	host.Send(c.a.handle[c.side], ding[:], 0)
+	gate.RUnlock()
 	b.Pulled(n)
 }
 
@@ -209,17 +211,19 @@ var ding [1]byte
 const loud = 32
 
 // hush takes the bytes out of this end's connection, when there are many.
-func (c *End) hush() { hush(c.me(), c.a.handle[c.side]) }
+func (c *End) hush() { hush(c.me(), &c.a.handle[c.side]) }
 
-func hush(h *endHead, handle int32) {
+func hush(h *endHead, handle *int32) {
 	rung := h.rung.Load()
 	if rung-h.heard.Load() < loud {
 		return
 	}
 	b := kernel.GetBuffer(4 * loud)
 	defer kernel.PutBuffer(b)
+	gate.RLock()
+	defer gate.RUnlock()
 	for range 4 {
-		n, e := host.Recv(handle, *b, 0)
+		n, e := host.Recv(*handle, *b, 0)
 		if e != 0 || n < len(*b) {
 			h.heard.Store(rung) // of those that rang meanwhile some wait
 			return
@@ -239,6 +243,8 @@ func (c *End) gone() bool {
 	if n == c.closed.Load() && c.src.Seen()&(rt.Hup|rt.RdHup|rt.Err) == 0 {
 		return false
 	}
+	gate.RLock()
+	defer gate.RUnlock()
 	// A message of no bytes is not sent, but where it could not be that is said.
 	if _, e := host.Send(c.a.handle[c.side], ding[:0], 0); e != 0 && e != linux.EAGAIN && e != linux.EINTR {
 		c.hung.Store(true)

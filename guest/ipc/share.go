@@ -155,7 +155,7 @@ func shareWait(a kernel.Args) (uintptr, linux.Errno) {
 	if e != 0 {
 		return 0, e
 	}
-	hush(&m.share().rung, m.handle[1])
+	hush(&m.share().rung, &m.handle[1])
 	for old := uint32(a.A3); v.Load() == old; {
 		rt.ParkWord(&rt.Word{At: a.A2, Bell: addrBell(&m.share().bell), Spin: &m.spin}, old)
 	}
@@ -170,7 +170,9 @@ func shareWake(a kernel.Args) (uintptr, linux.Errno) {
 	}
 	if n, ok := m.share().bell.Pull(); ok {
 		m.share().rung.rung.Add(1)
+		gate.RLock()
 		host.Send(m.handle[0], ding[:], 0)
+		gate.RUnlock()
 		m.share().bell.Pulled(n)
 	}
 	return 0, 0
