@@ -101,7 +101,10 @@ func (b *Broker) tell() bool {
 		fds = end.FDs[:]
 		defer end.Close()
 	}
-	return b.send(&m, nil, fds...) == nil
+	err := b.send(&m, nil, fds...)
+	// With too many descriptors under way this one is lost: the other end of the link sees it
+	// closed. What comes later is not.
+	return err == nil || end != nil && err == unix.ETOOMANYREFS
 }
 
 // next is an event, and the end of a link that belongs to it, if one does.
