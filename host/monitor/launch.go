@@ -103,12 +103,9 @@ func (l *launch) open(c *Config) error {
 	if err := l.streams(c); err != nil {
 		return err
 	}
-	control, guests, err := pair(unix.SOCK_SEQPACKET, "control")
-	if err != nil {
+	if err := l.giveControl(); err != nil {
 		return err
 	}
-	l.control = l.keep(control)
-	l.give(guests)
 	if err := l.extras(c, boot); err != nil {
 		return err
 	}
@@ -164,12 +161,9 @@ func (l *launch) streams(c *Config) error {
 	}
 	for n, dst := range []**os.File{&l.stdin, &l.stdout, &l.stderr} {
 		if n == abi.HandleStderr && c.Stderr != nil && same(c.Stdout, c.Stderr) {
-			dup, err := unix.FcntlInt(fdOf(l.handles[abi.HandleStdout]), unix.F_DUPFD_CLOEXEC, 0)
-			if err != nil {
-				return fmt.Errorf("standard error: %w", err)
-			}
-			l.give(os.NewFile(uintptr(dup), "stderr"))
-			return nil
+			dup, err := l.stdoutAgain()
+			l.give(dup)
+			return err
 		}
 		ours, guests, err := pair(unix.SOCK_STREAM, []string{"stdin", "stdout", "stderr"}[n])
 		if err != nil {
@@ -178,6 +172,26 @@ func (l *launch) streams(c *Config) error {
 		*dst = l.keep(ours)
 		l.give(guests)
 	}
+	return nil
+}
+
+// stdoutAgain is the guest's end of standard output once more, for standard error.
+func (l *launch) stdoutAgain() (*os.File, error) {
+	fd, err := unix.FcntlInt(fdOf(l.handles[abi.HandleStdout]), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("standard error: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "stderr"), nil
+}
+
+// giveControl makes the control channel.
+func (l *launch) giveControl() error {
+	control, guests, err := pair(unix.SOCK_SEQPACKET, "control")
+	if err != nil {
+		return err
+	}
+	l.control = l.keep(control)
+	l.give(guests)
 	return nil
 }
 

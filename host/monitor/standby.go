@@ -24,12 +24,9 @@ func (l *launch) prepareStandby(c *Config) error {
 		if err := l.streams(c); err != nil {
 			return err
 		}
-		control, guests, err := pair(unix.SOCK_SEQPACKET, "control")
-		if err != nil {
+		if err := l.giveControl(); err != nil {
 			return err
 		}
-		l.control = l.keep(control)
-		l.give(guests)
 		if err := l.extras(c, l.boot); err != nil {
 			return err
 		}
@@ -55,12 +52,12 @@ func (l *launch) prepareStandby(c *Config) error {
 		return err
 	}
 	if c.Stderr != nil && same(c.Stdout, c.Stderr) {
-		dup, err := unix.FcntlInt(fdOf(l.handles[abi.HandleStdout]), unix.F_DUPFD_CLOEXEC, 0)
+		dup, err := l.stdoutAgain()
 		if err != nil {
-			return fmt.Errorf("standard error: %w", err)
+			return err
 		}
 		l.handles[abi.HandleStderr].Close()
-		l.handles[abi.HandleStderr] = os.NewFile(uintptr(dup), "stderr")
+		l.handles[abi.HandleStderr] = dup
 		l.stderr.Close()
 		l.stderr, l.sameStderr = nil, true
 	}
@@ -72,18 +69,18 @@ func (l *launch) prepareStandby(c *Config) error {
 // A Mailbox is where a standby waits for the messages of abi.WarmTouch.
 type Mailbox struct{ f *os.File }
 
-// NewMailbox is one whose other end a standby has. f is a blocking SOCK_SEQPACKET socket; a
-// standby that does not answer must not hang us, so it has a time to receive.
+// NewMailbox is one of our end of MailboxPair.
 func NewMailbox(f *os.File) Mailbox { return Mailbox{f} }
 
-// mailbox makes a Mailbox and the end of the standby.
-func mailbox() (m Mailbox, its *os.File, err error) {
+// MailboxPair makes both ends of a mailbox, blocking SOCK_SEQPACKET sockets. Who does not
+// answer must not hang us, so ours has a time to receive.
+func MailboxPair() (ours, its *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return m, nil, fmt.Errorf("mailbox: %w", err)
+		return nil, nil, fmt.Errorf("mailbox: %w", err)
 	}
 	unix.SetsockoptTimeval(fds[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
-	return Mailbox{os.NewFile(uintptr(fds[0]), "mailbox")}, os.NewFile(uintptr(fds[1]), "mailbox"), nil
+	return os.NewFile(uintptr(fds[0]), "mailbox"), os.NewFile(uintptr(fds[1]), "mailbox"), nil
 }
 
 // Ready waits for the word of a standby that it waits, and returns it.
@@ -174,11 +171,12 @@ func (s *Spec) Fresh(numbers []int) (list []uint64, files []*os.File) {
 
 // Warm implements Warmer. The process waits in its runtime (BootWarm).
 func (b processBackend) Warm(s *Spec) (Warm, error) {
-	mail, its, err := mailbox()
+	ours, its, err := MailboxPair()
 	if err != nil {
 		return nil, err
 	}
 	defer its.Close()
+	mail := NewMailbox(ours)
 	warm := *s
 	warm.Handles = append([]*os.File(nil), s.Handles...)
 	warm.Handles[abi.HandleControl] = its

@@ -176,7 +176,7 @@ func launchShell(spec *process.Spec) (*shell, error) {
 		return nil, err
 	}
 	defer kvm.Close()
-	ours, its, err := mailbox()
+	ours, its, err := monitor.MailboxPair()
 	if err != nil {
 		return nil, err
 	}
@@ -188,17 +188,6 @@ func launchShell(spec *process.Spec) (*shell, error) {
 		return nil, err
 	}
 	return &shell{p, ours}, nil
-}
-
-// mailbox makes the two ends of a mailbox.
-func mailbox() (ours, its *os.File, err error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("vm: a shell's mailbox: %w", err)
-	}
-	// One that hangs must not hang us.
-	unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
-	return os.NewFile(uintptr(pair[0]), "mailbox"), os.NewFile(uintptr(pair[1]), "mailbox"), nil
 }
 
 // hear waits for a message of the shell, and returns an empty one when it has ended.

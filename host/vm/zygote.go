@@ -127,7 +127,7 @@ func newZygote() (*shell, error) {
 
 // bear makes a zygote fork, and takes the child over.
 func (z *shell) bear(how []byte, spec *process.Spec) (*shell, error) {
-	ours, its, err := mailbox()
+	ours, its, err := monitor.MailboxPair()
 	if err != nil {
 		return nil, err
 	}
