@@ -20,7 +20,7 @@ var noyau struct {
 	chores atomic.Uint32 // the next pass of the scheduler does what sysmon does elsewhere
 	notes  atomic.Uint32 // set by notewakeup in a signal handler
 	prof   bool          // CPU profile wanted: each tick is a sample
-	deaf   uint32        // ticks since the last poll
+	deaf   uint32        // ticks since a pass last polled
 }
 
 // noyauDeaf is at how many ticks the poll is asked if nobody waits for it.
@@ -85,6 +85,7 @@ func noyauNotHosted()
 //go:nowritebarrierrec
 func noyauTick(gp *g, mp *m, c *sigctxt) {
 	noyau.chores.Store(1)
+	noyau.deaf++
 	if noyau.prof {
 		sigprof(c.sigpc(), c.sigsp(), c.siglr(), gp, mp)
 	}
@@ -126,7 +127,6 @@ func noyauPass() {
 	// A program that only computes has nobody who waits, and hears of the monitor all the
 	// same: signals, the order to write a snapshot. Polling is an exit under isolation=vm, so
 	// then it does not at every tick.
-	noyau.deaf++
 	if netpollinited() && (netpollAnyWaiters() || noyau.deaf >= noyauDeaf) {
 		noyau.deaf = 0
 		list, delta := netpoll(0)
