@@ -139,7 +139,7 @@ func SnapExtentAt(b []byte, i int) Extent {
 // Messages of snapshots.
 const (
 	EvSnapshot    = 4  // write a snapshot, into the file of OpSnapshot
-	OpSnapshot    = 77 // reply: a descriptor of the file to write; of a family, also a gate: see SnapStop
+	OpSnapshot    = 77 // reply: a descriptor of the file to write; of a family, also a gate: see SnapAlone
 	OpSnapshotted = 78 // B=errno. No reply
 	OpReopen      = 79 // a restored pVM asks for the file of Handle, a name of before. Reply: a descriptor; payload: Stat. EBADF: it is closed. Handle 0: those that were not asked for are closed
 	OpKeep        = 96 // before OpSnapshot: the socket beside the message is handle A, and end C of the pair with id B; 0: not known

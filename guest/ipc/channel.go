@@ -23,8 +23,12 @@ func opened(b *host.Boot) {
 			continue
 		}
 		rt.Opened(o.Handle)
+		if o.FD >= abi.ExecFilesMax {
+			host.Close(o.Handle)
+			continue
+		}
 		c, e := NewChannel(o.Handle, 0, 0)
-		if e != 0 || o.FD >= abi.ExecFilesMax {
+		if e != 0 {
 			host.Close(o.Handle)
 			continue
 		}

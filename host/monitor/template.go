@@ -51,9 +51,9 @@ const MaxStandby = 1024
 
 // NewTemplate keeps n pVMs of the snapshot c.Restore or c.Snapshot on standby, 0 to
 // MaxStandby. They serve configurations with the isolation, image, limits, policy for
-// datagrams, forks, tick and host certificates of c, and no trace of their own; ports, streams, names and
-// volumes can differ. Each that is taken is replaced in the background. It returns when n are ready. An
-// error means that none is.
+// datagrams, forks, tick and host certificates of c, and no trace of their own; ports,
+// streams, names and volumes can differ. Each that is taken is replaced in the background,
+// until one cannot be made. It returns when n are ready. An error means that none is.
 func NewTemplate(c Config, n int) (*Template, error) {
 	if n < 0 || n > MaxStandby {
 		return nil, fmt.Errorf("a template of %d pVMs: want 0 to %d", n, MaxStandby)

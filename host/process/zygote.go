@@ -40,7 +40,8 @@ func (p *Process) MakesPIDs() bool { return p.zygote != nil && p.zygote.jail.zyg
 
 // Born makes a Process of one that the zygote p has made, with the number pid. s is what
 // it is to be: Filter, Allow, Leash and Files[abi.HandleLeash], Zygote. It must not have begun
-// with anything of the guest's yet. After an error it is dead, if it was p's.
+// with anything of the guest's yet. After an error it is dead, if it was p's and this process
+// could get a descriptor of it.
 func (p *Process) Born(pid int, s Spec) (*Process, error) {
 	z := p.zygote
 	if z == nil {

@@ -10,9 +10,9 @@ import (
 )
 
 // compile writes the seccomp filter for a list of calls: a call that is not in
-// it, or with no alternative that allows it, ends the process. Arguments are compared by their lower 32 bits, which is
-// all that the kernel reads of those in the list; sendto's address alone is
-// compared in full.
+// it, or with no alternative that allows it, ends the process. Arguments are compared
+// by their lower 32 bits, which is all that the kernel reads of those in the list;
+// sendto's address alone is compared in full.
 //
 // Calls whose arguments do not matter come last and share one end: the kernel notes
 // which these are when the filter is installed, and does not run it for them. It
