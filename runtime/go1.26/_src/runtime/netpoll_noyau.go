@@ -153,9 +153,18 @@ func noyau_next() (*noyauSource, uint32) {
 			s.events, s.next = 0, -1
 			return s, ev
 		}
-		noyauPoll.parked.set(getg())
-		gopark(nil, nil, waitReasonIOWait, traceBlockNet, 1)
+		gopark(noyauParkNext, nil, waitReasonIOWait, traceBlockNet, 1)
 	}
+}
+
+// noyauParkNext runs on g0 when the dispatcher has stopped. Before, it may still be preempted:
+// then netpoll must not find it parked, and may find something for it.
+func noyauParkNext(gp *g, _ unsafe.Pointer) bool {
+	if noyauPoll.pending >= 0 {
+		return false
+	}
+	noyauPoll.parked.set(gp)
+	return true
 }
 
 // netpoll checks for ready handles: see netpoll.go for its contract.

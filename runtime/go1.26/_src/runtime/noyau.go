@@ -23,7 +23,7 @@ var noyau struct {
 	deaf   uint32        // ticks since a pass last polled
 }
 
-// noyauDeaf is at how many ticks the poll is asked if nobody waits for it.
+// noyauDeaf is at how many ticks the poll is asked under isolation=vm if nobody waits for it.
 const noyauDeaf = 4
 
 // noyauHyper is the address of the hypercall page, 0 under isolation=process.
@@ -126,8 +126,9 @@ func noyauPass() {
 	noyau.chores.Store(0)
 	// A program that only computes has nobody who waits, and hears of the monitor all the
 	// same: signals, the order to write a snapshot. Polling is an exit under isolation=vm, so
-	// then it does not at every tick.
-	if netpollinited() && (netpollAnyWaiters() || noyau.deaf >= noyauDeaf) {
+	// then it does not at every tick. Ticks count time on the processor: where others take most
+	// of it, four of them can take many seconds.
+	if netpollinited() && (netpollAnyWaiters() || noyauHyper == 0 || noyau.deaf >= noyauDeaf) {
 		noyau.deaf = 0
 		list, delta := netpoll(0)
 		if !list.empty() {
