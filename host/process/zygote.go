@@ -41,7 +41,8 @@ func (p *Process) MakesPIDs() bool { return p.zygote != nil && p.zygote.jail.zyg
 // Born makes a Process of one that the zygote p has made, with the number pid. s is what
 // it is to be: Filter, Allow, Leash and Files[abi.HandleLeash], Zygote. It must not have begun
 // with anything of the guest's yet. After an error it is dead, if it was p's and this process
-// could get a descriptor of it.
+// could get a descriptor of it. If there was none to be had, it is waited for, for as long as it
+// lives.
 func (p *Process) Born(pid int, s Spec) (*Process, error) {
 	z := p.zygote
 	if z == nil {
@@ -52,6 +53,9 @@ func (p *Process) Born(pid int, s Spec) (*Process, error) {
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
+		if lacking(err) && pid > 0 { // others would be any child
+			go reap(pid)
+		}
 		return nil, fmt.Errorf("process: %d, of a zygote: %w", pid, err)
 	}
 	fd = aboveHandles(fd)
@@ -69,6 +73,11 @@ func (p *Process) Born(pid int, s Spec) (*Process, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// lacking reports whether err says that there is no descriptor left, or no memory for one.
+func lacking(err error) bool {
+	return err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOMEM
 }
 
 // settle gives a process that was born what a zygote cannot give it.

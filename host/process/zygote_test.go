@@ -102,3 +102,44 @@ func TestBorn(t *testing.T) {
 		t.Error("who was waited for is born again")
 	}
 }
+
+// TestBornUnseen: of what was born when there is no descriptor left nothing stays once it has
+// ended.
+func TestBornUnseen(t *testing.T) {
+	guest := new(code).sys(abi.CallFork, abi.ForkFlags, 0, 0, 0, 0).raw(0xeb, 0xfe) // jmp to itself
+	filter, err := NewFilter(ImageRules(Allow{Fork: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := launchGuest(t, guest, Spec{Zygote: true, Filter: filter})
+	defer func() { p.Kill(); p.Wait() }()
+	var list []int
+	for i := 0; len(list) == 0; i++ {
+		if list = children(t, p.PID()); i == 1000 {
+			t.Fatal("the zygote has made nothing")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	var l unix.Rlimit
+	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &l); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, &unix.Rlimit{Max: l.Max}, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.Born(list[0], Spec{Filter: filter, Allow: Allow{Fork: true}})
+	if e := unix.Prlimit(0, unix.RLIMIT_NOFILE, &l, nil); e != nil {
+		t.Fatal(e)
+	}
+	if !errors.Is(err, unix.EMFILE) {
+		t.Errorf("Born without a descriptor: %v", err)
+	}
+	if err := unix.Kill(list[0], unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); len(children(t, p.PID())) != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nobody waits for it")
+		}
+	}
+}
