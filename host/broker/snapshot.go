@@ -26,7 +26,7 @@ type snapshot struct {
 	// What the guest hears while it writes itself is not in the snapshot, though the
 	// monitor has done it. So it hears nothing between the answer to OpSnapshot, which
 	// is when Opened is made, and its OpSnapshotted.
-	replies sync.RWMutex // those that come later; held for writing meanwhile
+	replies sync.RWMutex // those that come later; held for writing meanwhile; taken before mu
 	holds   bool         // of the goroutine that serves
 }
 
@@ -85,11 +85,19 @@ func (b *Broker) Snapshot(ctx context.Context, f, gate *os.File) (Opened, error)
 func doSnapshot(r *request) (reply, error) {
 	s := &r.b.snap
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.file == nil {
+	wanted := s.file != nil
+	s.mu.Unlock()
+	if !wanted {
 		return reply{}, unix.EPERM
 	}
+	// Who sends holds it, for as long as the guest does not read. Snapshot can give up meanwhile.
 	s.replies.Lock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == nil {
+		s.replies.Unlock()
+		return reply{}, unix.EPERM
+	}
 	var err error
 	if s.open, s.next, err = r.b.table.opened(); err != nil {
 		s.replies.Unlock()

@@ -146,6 +146,74 @@ func TestSnapshotGivenUp(t *testing.T) {
 	}
 }
 
+// TestSnapshotUnread: a guest that asks for the file and does not read keeps nobody waiting
+// who gives up, and is answered once it reads.
+func TestSnapshotUnread(t *testing.T) {
+	g, _ := withVolume(t, false)
+	m := abi.Msg{Op: abi.EvGiveBack}
+	full := make([]byte, abi.MsgSize)
+	m.Put(full)
+	g.b.raw.Control(func(fd uintptr) {
+		for unix.Sendto(int(fd), full, unix.MSG_DONTWAIT, nil) == nil {
+		}
+	})
+	f, err := os.Create(filepath.Join(t.TempDir(), "snapshot"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := make(chan error, 1)
+	go func() { _, err := g.b.Snapshot(ctx, f, nil); c <- err }()
+	s := &g.b.snap
+	await := func(what string, holds func() bool) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("not seen: ", what)
+			}
+		}
+	}
+	await("an event that cannot be sent", func() bool {
+		if s.replies.TryLock() {
+			s.replies.Unlock()
+			return false
+		}
+		return true
+	})
+	id := g.send(abi.Msg{Op: abi.OpSnapshot}, nil)
+	await("an order that waits for it", func() bool {
+		if s.replies.TryRLock() {
+			s.replies.RUnlock()
+			return false
+		}
+		return true
+	})
+	cancel()
+	select {
+	case err := <-c:
+		if err == nil {
+			t.Error("no error")
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("Snapshot waits for a guest that does not read")
+	}
+	a := g.recv()
+	for a.ID == 0 {
+		a = g.recv()
+	}
+	if a.ID != id || a.err() != unix.EPERM {
+		t.Errorf("%+v", a.Msg)
+	}
+	g.must(abi.Msg{Op: abi.OpStat}, str(""))
+	made := begin(t, g, t.Context())
+	g.post(abi.Msg{Op: abi.OpSnapshotted})
+	if m := <-made; m.err != nil {
+		t.Error(m.err)
+	}
+}
+
 // TestReopen: a restored guest gets each file of before once, by its name, and new ones
 // have other names.
 func TestReopen(t *testing.T) {
