@@ -24,12 +24,13 @@ type Template struct {
 	want      int
 	image     *os.File // opened here; nil: the caller's
 	snap      *snapshot.File
+	make      func() (*standby, error) // standby; tests have it fail
 
 	mu     sync.Mutex
 	ready  []*standby
 	making bool
 	closed bool
-	err    error // why the last one could not be made
+	failed Backoff // of the last one that was made
 	idle   sync.Cond
 
 	// The pages that pVMs of this snapshot write soon after they have begun, ascending: see
@@ -52,8 +53,9 @@ const MaxStandby = 1024
 // NewTemplate keeps n pVMs of the snapshot c.Restore or c.Snapshot on standby, 0 to
 // MaxStandby. They serve configurations with the isolation, image, limits, policy for
 // datagrams, forks, tick and host certificates of c, and no trace of their own; ports,
-// streams, names and volumes can differ. Each that is taken is replaced in the background,
-// until one cannot be made. It returns when n are ready. An error means that none is.
+// streams, names and volumes can differ. Each that is taken is replaced in the background. If
+// one cannot be made, the first start after a pause of a second tries again; the pause doubles
+// with each failure, up to a minute. It returns when n are ready. An error means that none is.
 func NewTemplate(c Config, n int) (*Template, error) {
 	if n < 0 || n > MaxStandby {
 		return nil, fmt.Errorf("a template of %d pVMs: want 0 to %d", n, MaxStandby)
@@ -73,7 +75,7 @@ func NewTemplate(c Config, n int) (*Template, error) {
 	c.Stdin, c.Stdout, c.Stderr, c.TraceTo = nil, nil, nil, nil
 	c.warm = true
 	t := &Template{isolation: name, be: w, c: c, want: n}
-	t.idle.L = &t.mu
+	t.idle.L, t.make = &t.mu, t.standby
 	if err := t.open(); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
@@ -82,7 +84,7 @@ func NewTemplate(c Config, n int) (*Template, error) {
 	for t.making {
 		t.idle.Wait()
 	}
-	err = t.err
+	err = t.failed.Err()
 	t.mu.Unlock()
 	if err != nil {
 		t.Close()
@@ -159,14 +161,14 @@ func (t *Template) Close() {
 
 // refill is called with mu held.
 func (t *Template) refill() {
-	if t.making || t.closed || len(t.ready) >= t.want && t.unrehearsed() < 0 || t.err != nil {
+	if t.making || t.closed || len(t.ready) >= t.want && t.unrehearsed() < 0 || !t.failed.Over() {
 		return
 	}
 	t.making = true
 	go func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		for !t.closed && t.err == nil {
+		for !t.closed && t.failed.Over() {
 			var s *standby
 			var err error
 			if i := t.unrehearsed(); i >= 0 {
@@ -177,8 +179,9 @@ func (t *Template) refill() {
 			}
 			pages := t.pages
 			t.mu.Unlock()
-			if s == nil {
-				s, err = t.standby()
+			made := s == nil
+			if made {
+				s, err = t.make()
 			}
 			if err == nil && pages != nil {
 				s.rehearsed = true
@@ -188,9 +191,12 @@ func (t *Template) refill() {
 				}
 			}
 			t.mu.Lock()
+			if made && err == nil {
+				t.failed.Worked()
+			}
 			switch {
 			case err != nil:
-				t.err = err
+				t.failed.Failed(err)
 			case s == nil:
 			case t.closed:
 				s.discard()

@@ -1,6 +1,8 @@
 package vm
 
 import (
+	"os"
+
 	"noyau.dev/host/process"
 	"noyau.dev/host/vm/runner"
 )
@@ -44,3 +46,27 @@ func (i *Infant) Order(msg []byte, fds ...int) error { return i.s.run(&order{msg
 
 // Wait returns how it ended.
 func (i *Infant) Wait() process.Status { st, _ := i.s.p.Wait(); return st }
+
+// FailShells has each shell that is to be made fail with err; nil: no more.
+func FailShells(err error) {
+	shells.Lock()
+	defer shells.Unlock()
+	makeShell = newShell
+	if err != nil {
+		makeShell = func(*os.File) (*shell, error) { return nil, err }
+	}
+}
+
+// ShellsFailed is why the last shell could not be made.
+func ShellsFailed() error {
+	shells.Lock()
+	defer shells.Unlock()
+	return shells.failed.Err()
+}
+
+// EndPause ends the pause after a failure now.
+func EndPause() {
+	shells.Lock()
+	defer shells.Unlock()
+	shells.failed.Worked()
+}

@@ -41,8 +41,8 @@ var shells struct {
 	is     identity
 	ready  []*shell
 	making bool
-	idle   sync.Cond // making became false
-	err    error     // why the last one could not be made
+	idle   sync.Cond       // making became false
+	failed monitor.Backoff // of the last one that was made
 }
 
 func init() { shells.idle.L = &shells }
@@ -52,7 +52,8 @@ func init() { shells.idle.L = &shells }
 // loaded it, and serve that alone; with "" they wait for any. A shell serves a pVM
 // without limits of the host's control group (memory, processors, processes) and
 // without free datagrams; others are started as ever. Each shell that is taken is
-// replaced in the background. Keep returns when n are ready.
+// replaced in the background; if it cannot be made now, a later start tries again: see
+// monitor.Backoff. Keep returns when n are ready.
 func Keep(n int, image string) error {
 	var f *os.File
 	var is identity
@@ -78,13 +79,14 @@ func Keep(n int, image string) error {
 	if shells.image != nil {
 		shells.image.Close()
 	}
-	shells.image, shells.is, shells.want, shells.err = f, is, n, nil
+	shells.image, shells.is, shells.want = f, is, n
+	shells.failed = monitor.Backoff{}
 	drop(n)
 	refill()
 	for shells.making {
 		shells.idle.Wait()
 	}
-	return shells.err
+	return shells.failed.Err()
 }
 
 // drop lets go of shells until n are left. It is called with the lock held.
@@ -105,21 +107,24 @@ func Ready() int {
 
 // refill is called with the lock held.
 func refill() {
-	if shells.making || len(shells.ready) >= shells.want || shells.err != nil {
+	if shells.making || len(shells.ready) >= shells.want || !shells.failed.Over() {
 		return
 	}
 	shells.making = true
 	go func() {
 		shells.Lock()
 		defer shells.Unlock()
-		for len(shells.ready) < shells.want && shells.err == nil {
-			image := shells.image
+		for len(shells.ready) < shells.want && shells.failed.Over() {
+			image, one := shells.image, makeShell
 			shells.Unlock()
-			s, err := newShell(image)
+			s, err := one(image)
 			shells.Lock()
+			if err == nil {
+				shells.failed.Worked()
+			}
 			switch {
 			case err != nil:
-				shells.err = err
+				shells.failed.Failed(err)
 			case len(shells.ready) >= shells.want:
 				s.drop()
 			default:
@@ -130,6 +135,9 @@ func refill() {
 		shells.idle.Broadcast()
 	}()
 }
+
+// makeShell is newShell; tests have it fail.
+var makeShell = newShell
 
 func newShell(image *os.File) (*shell, error) {
 	spec := &process.Spec{Args: []string{"shell"}, Env: runner.ShellEnv(cpuid())}
@@ -220,7 +228,7 @@ func (s *shell) drop() {
 // fromShell runs an image in a shell. It returns nil without an error if there is
 // none that fits.
 func fromShell(s *monitor.Spec, page *timingPage) (*process.Process, error) {
-	if s.Memory != 0 || s.CPU != 0 || s.Pids != 0 || s.NetOut || s.Fork || Ready() == 0 {
+	if s.Memory != 0 || s.CPU != 0 || s.Pids != 0 || s.NetOut || s.Fork || !someReady() {
 		return nil, nil
 	}
 	o, err := newOrder(s, page, s.Args, s.Env)
@@ -285,14 +293,28 @@ func (s *shell) run(o *order) error {
 // down that start.
 const aheadAfter = 5 * time.Millisecond
 
-func take(is identity) *shell {
-	shells.Lock()
-	defer shells.Unlock()
+func refillSoon() {
 	time.AfterFunc(aheadAfter, func() {
 		shells.Lock()
 		defer shells.Unlock()
 		refill()
 	})
+}
+
+// someReady reports whether a shell waits. If none does which should, it has that tried again.
+func someReady() bool {
+	shells.Lock()
+	defer shells.Unlock()
+	if len(shells.ready) == 0 && shells.want > 0 {
+		refillSoon()
+	}
+	return len(shells.ready) > 0
+}
+
+func take(is identity) *shell {
+	shells.Lock()
+	defer shells.Unlock()
+	refillSoon()
 	if len(shells.ready) == 0 || shells.image != nil && shells.is != is {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -92,6 +93,39 @@ func TestShells(t *testing.T) {
 		t.Error("shells are left")
 	}
 	once(t, img, "vm", "nobody")
+}
+
+// TestShellsAgain: after a shell could not be made, and none is left, others are made again.
+func TestShellsAgain(t *testing.T) {
+	img := image(t, "hello")
+	defer vm.Keep(0, "")
+	defer vm.FailShells(nil)
+	vm.FailShells(syscall.EMFILE)
+	if err := vm.Keep(1, ""); err != syscall.EMFILE {
+		t.Fatal(err)
+	}
+	vm.FailShells(nil)
+	if err := vm.Keep(1, ""); err != nil {
+		t.Fatal(err)
+	}
+	await := func(what string, holds func() bool) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("not seen: ", what)
+			}
+		}
+	}
+	vm.FailShells(syscall.EMFILE)
+	once(t, img, "vm", "one")
+	await("a failure", func() bool { return vm.ShellsFailed() == syscall.EMFILE })
+	vm.FailShells(nil)
+	vm.EndPause()
+	if n := vm.Ready(); n != 0 {
+		t.Fatalf("%d are ready", n)
+	}
+	once(t, img, "vm", "two")
+	await("another shell", func() bool { return vm.Ready() == 1 })
 }
 
 // TestExits: a guest reaches main and ends with a handful of exits: its boot block, a
