@@ -103,6 +103,9 @@ func (m Mailbox) Ready() ([]byte, error) {
 func (m Mailbox) Alive() bool {
 	p := []unix.PollFd{{Fd: int32(fdOf(m.f))}}
 	n, err := unix.Poll(p, 0)
+	for err == unix.EINTR { // even a poll that does not wait, by the Go runtime's own signals
+		n, err = unix.Poll(p, 0)
+	}
 	return n == 0 && err == nil
 }
 

@@ -124,11 +124,12 @@ func (t *Template) closeFiles() {
 	}
 }
 
-// Ready is the number of standbys that wait.
+// Ready is the number of standbys that wait. Those that have died are replaced.
 func (t *Template) Ready() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.bury()
+	t.refill()
 	return len(t.ready)
 }
 
