@@ -124,12 +124,11 @@ func (t *Template) closeFiles() {
 	}
 }
 
-// Ready is the number of standbys that wait. Those that have died are replaced.
+// Ready is the number of standbys that wait. Those that have died are replaced when one is taken.
 func (t *Template) Ready() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.bury()
-	t.refill()
 	return len(t.ready)
 }
 

@@ -28,10 +28,17 @@ func standbys(t *testing.T, c monitor.Config, n int) (*monitor.Template, []int) 
 		t.Fatal(err)
 	}
 	t.Cleanup(tmpl.Close)
+	// A zygote that has just begun has no name yet, and a process that ends is there for a moment more.
 	var list []int
-	for pid := range children(t) {
-		if !before[pid] {
-			list = append(list, pid)
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		list = list[:0]
+		for pid := range children(t) {
+			if !before[pid] {
+				list = append(list, pid)
+			}
+		}
+		if len(list) == n || time.Now().After(end) {
+			break
 		}
 	}
 	if tmpl.Ready() != n || len(list) != n {
