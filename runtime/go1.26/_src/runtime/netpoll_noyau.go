@@ -32,12 +32,13 @@ type noyauSource struct {
 	seen   uint32
 }
 
-var noyauPoll struct {
+// The dispatcher may run before the first handle is watched, which is what
+// initializes the poller: what it reads is right from the start.
+var noyauPoll = struct {
 	sources []*noyauSource // by handle
 	pending int32          // first handle with events for the dispatcher, -1 for none
 	parked  guintptr       // the dispatcher, if it waits
-	busy    bool           // the dispatcher was made runnable
-}
+}{pending: -1}
 
 // Hooks of the library OS: PollOpen and PollClose of internal/noyau/rt.
 var noyauPollOpen func(fd int32, pd uintptr) uint32
@@ -48,7 +49,7 @@ func noyau_hooks(open func(fd int32, pd uintptr) uint32, close func(fd int32, pd
 	noyauPollOpen, noyauPollClose = open, close
 }
 
-func netpollinit() { noyauPoll.pending = -1 }
+func netpollinit() {}
 
 func netpollIsPollDescriptor(fd uintptr) bool { return false }
 
