@@ -130,6 +130,10 @@ func AppendExtent(b []byte, e Extent) []byte {
 	return Append64(Append64(Append64(b, e.Addr), e.Len), e.At)
 }
 
+// SnapEntries is how many entries of the table TakeSnap looks at, from the first SnapHead
+// bytes; the rest of the table need not have been read.
+func SnapEntries(b []byte) int { return int(min(get32(b[SnapExtentsAt:]), SnapExtents)) }
+
 // SnapExtentAt is an entry of the table in the first SnapData bytes of a snapshot.
 func SnapExtentAt(b []byte, i int) Extent {
 	b = b[SnapHead+i*SnapExtent:]

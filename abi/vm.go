@@ -38,6 +38,10 @@ const (
 // There is no call for the time.
 //
 // The memory region of RegionSize bytes is there from the start: VMInfoRegion says so.
+//
+// A boot block that has room there is in the page, as of the start, of a restore (not that of
+// a standby, see WarmTouch), or of the order of a standby: VMInfoBootSize bytes at the offset
+// VMInfoBoot. If VMInfoBootSize is 0, as in a fork, it is to be read from HandleBoot.
 const (
 	VMInfoMagicAt   = 0x00
 	VMInfoHypercall = 0x08 // address of the hypercall page
@@ -47,6 +51,9 @@ const (
 	VMInfoMonoBase  = 0x28
 	VMInfoWallBase  = 0x30
 	VMInfoRegion    = 0x48 // bytes that are mapped at RegionBase
+	VMInfoBootSize  = 0x50
+	VMInfoWatched   = 0x58 // not 0: HandleControl is registered with the poll
+	VMInfoBoot      = 0x100
 )
 
 // Where things lie in the guest's address space. Guests learn these addresses

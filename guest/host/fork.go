@@ -167,8 +167,10 @@ func ReloadBoot(handle int32) (*Boot, linux.Errno) {
 		return nil, linux.EINVAL
 	}
 	b := make([]byte, h.Size)
-	if n, e := Pread(handle, b, 0); e != 0 || n != len(b) {
-		return nil, linux.EIO
+	if !copyBoot(b) {
+		if n, e := Pread(handle, b, 0); e != 0 || n != len(b) {
+			return nil, linux.EIO
+		}
 	}
 	boot, ok := ParseBoot(h, b[abi.BootSize:])
 	if !ok {

@@ -22,6 +22,9 @@ func LoadBoot(handle int32) (*Boot, linux.Errno) {
 		return nil, linux.ENOMEM
 	}
 	b := bytesAt(p, uintptr(h.Size))
+	if copyBoot(b) {
+		return parsed(h, b[abi.BootSize:])
+	}
 	if vmInfo() != 0 || Map(p, n, false, handle, 0) != 0 {
 		for done := 0; done < len(b); {
 			m, e := Pread(handle, b[done:], int64(done))

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"noyau.dev/abi"
 )
 
 // Spec is what a back-end gets to start an image. It must not keep or close
@@ -29,6 +27,7 @@ type Spec struct {
 	Fork    bool
 	Leash   *os.File // with Fork: what it forks is killed when nobody has this any more; the other end is abi.HandleLeash
 	Restore bool     // one of Handles is a snapshot
+	Touch   []uint64 // with Restore: pages that it will write soon, in runs as abi.WarmTouch has them
 	Above   int      // all handles that the snapshot speaks of are below this number
 	Options map[string]string
 	Timing  *Timing // nil: nobody asks
@@ -62,6 +61,9 @@ type Forker interface{ CanFork() }
 // A Restorer is a Backend that makes pVMs of snapshots.
 type Restorer interface{ CanRestore() }
 
+// A Toucher is a Restorer that heeds Spec.Touch.
+type Toucher interface{ HeedsTouch() }
+
 // A Warmer is a Restorer that makes pVMs ahead of time: see Template.
 type Warmer interface {
 	Backend
@@ -82,9 +84,6 @@ type Warm interface {
 	// Image, Memory, CPU, Pids, NetOut, Fork and Tick are those of before. After an error it is of
 	// no use.
 	Begin(spec *Spec, fresh []int) (Process, error)
-	// Written lists the pages in the guest's memory that it has written since its start,
-	// ascending. It is an error if it has ended, or the host does not let us see.
-	Written(in []abi.Extent) ([]uint64, error)
 	Discard()
 }
 

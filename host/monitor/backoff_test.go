@@ -5,8 +5,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"noyau.dev/abi"
 )
 
 // TestBackoff: the pause doubles up to its bound, and begins anew after what has worked.
@@ -38,11 +36,10 @@ func TestBackoff(t *testing.T) {
 // idleWarm waits for ever.
 type idleWarm struct{}
 
-func (idleWarm) Alive() bool                            { return true }
-func (idleWarm) Touch([]uint64) error                   { return nil }
-func (idleWarm) Begin(*Spec, []int) (Process, error)    { return nil, errors.New("not now") }
-func (idleWarm) Written([]abi.Extent) ([]uint64, error) { return nil, nil }
-func (idleWarm) Discard()                               {}
+func (idleWarm) Alive() bool                         { return true }
+func (idleWarm) Touch([]uint64) error                { return nil }
+func (idleWarm) Begin(*Spec, []int) (Process, error) { return nil, errors.New("not now") }
+func (idleWarm) Discard()                            {}
 
 // TestTemplateAgain: after a standby could not be made, the first one who asks after a pause
 // has it tried again.
@@ -50,7 +47,7 @@ func TestTemplateAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var failure error
 		tried := 0
-		tmpl := &Template{want: 1}
+		tmpl := &Template{want: 1, writes: new(workingSet)}
 		tmpl.idle.L = &tmpl.mu
 		tmpl.make = func() (*standby, error) {
 			tried++

@@ -36,6 +36,7 @@ type launch struct {
 
 	volumes  []Volume       // by number
 	snapshot *snapshot.File // nil: it is not restored
+	writes   *workingSet    // of pVMs of the snapshot; nil: it does not matter
 	opened   bool           // snapshot is to be closed
 	restored *broker.Restored
 	others   []*broker.Restored // of the other members

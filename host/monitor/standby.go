@@ -212,11 +212,6 @@ func (w *warmProcess) Begin(s *Spec, fresh []int) (Process, error) {
 	return w.p, nil
 }
 
-// Written implements Warm.
-func (w *warmProcess) Written(in []abi.Extent) ([]uint64, error) {
-	return WrittenPages(w.p.Pid(), in)
-}
-
 // Discard implements Warm.
 func (w *warmProcess) Discard() {
 	w.Close()

@@ -169,6 +169,11 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 	if l.common != nil {
 		l.common.Close()
 	}
+	if l.waits != nil {
+		l.writes = c.Template.writes
+	} else if _, ok := be.(Toucher); ok && l.snapshot != nil && !c.hasFamily() {
+		l.writes, _ = workingSetOf(l.snapshot, isolation) // without it the first touches take longer
+	}
 	proc, err := c.launch(be, &l)
 	if err != nil {
 		i.broker.Discard()
@@ -177,8 +182,8 @@ func Start(ctx context.Context, c Config) (*Instance, error) {
 		return nil, fmt.Errorf("%s: isolation %s: %w", c.Name, isolation, err)
 	}
 	c.Timing.Mark("launched")
-	if l.waits != nil {
-		c.Template.began(l.waits, i)
+	if l.writes != nil {
+		i.teach(l.writes, proc.Pid())
 	}
 	i.run(ctx, &c, proc, &l)
 	if l.family != nil && l.snapshot != nil && l.snapshot.Family != nil {
@@ -207,9 +212,13 @@ func (c *Config) spec(l *launch) *Spec {
 	if l.snapshot != nil {
 		above = int(l.snapshot.Header.Handles)
 	}
+	var touch []uint64
+	if l.writes != nil {
+		touch = runsOf(l.writes.known())
+	}
 	return &Spec{
-		Above: above,
-		Name:  c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
+		Above: above, Touch: touch,
+		Name: c.Name, Image: l.image, Args: append([]string{c.Arg0}, c.Args...), Env: c.Env,
 		Handles: l.handles, Memory: c.Memory, CPU: c.CPU, Pids: c.Pids, Tick: c.Tick,
 		NetOut: c.netOut(), Fork: c.Forks > 1, Leash: l.leash, Restore: l.snapshot != nil, Options: c.Options, Timing: c.Timing,
 	}

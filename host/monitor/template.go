@@ -33,10 +33,7 @@ type Template struct {
 	failed Backoff // of the last one that was made
 	idle   sync.Cond
 
-	// The pages that pVMs of this snapshot write soon after they have begun, ascending: see
-	// learn. last are those that the last one has written besides.
-	pages, last []uint64
-	learned     int // from how many
+	writes *workingSet // of pVMs of this snapshot: those that wait have written them
 }
 
 // A standby is a process that waits, and what it was given.
@@ -44,7 +41,6 @@ type standby struct {
 	w         Warm
 	l         launch
 	rehearsed bool // it was told of the pages that it will write
-	once      sync.Once
 }
 
 // MaxStandby bounds the standbys of one template.
@@ -112,7 +108,10 @@ func (t *Template) open() (err error) {
 		t.closeFiles()
 		return fmt.Errorf("a template is of one pVM, and this is the snapshot of a family of %d: restore it, or clone it without a template", len(f.Members))
 	}
-	return nil
+	if t.writes, err = workingSetOf(t.c.Snapshot, t.isolation); err != nil {
+		t.closeFiles()
+	}
+	return err
 }
 
 func (t *Template) closeFiles() {
@@ -177,13 +176,12 @@ func (t *Template) refill() {
 			} else if len(t.ready) >= t.want {
 				break
 			}
-			pages := t.pages
 			t.mu.Unlock()
 			made := s == nil
 			if made {
 				s, err = t.make()
 			}
-			if err == nil && pages != nil {
+			if pages := t.writes.known(); err == nil && pages != nil {
 				s.rehearsed = true
 				if s.w.Touch(pages) != nil { // it has died: the next one will do
 					s.discard()
@@ -211,7 +209,7 @@ func (t *Template) refill() {
 
 // unrehearsed is one that waits and does not know yet what it will write; -1: none. mu is held.
 func (t *Template) unrehearsed() int {
-	if t.pages == nil {
+	if t.writes.known() == nil {
 		return -1
 	}
 	return slices.IndexFunc(t.ready, func(s *standby) bool { return !s.rehearsed })
@@ -286,62 +284,6 @@ func (t *Template) use(c *Config) error {
 	c.Isolation, c.Restore, c.Snapshot = t.isolation, t.c.Restore, t.c.Snapshot
 	c.Image, c.ImageFile = t.c.Image, t.c.ImageFile
 	return nil
-}
-
-// maxPages bounds the pages that a template remembers: 4 MiB of each standby.
-const maxPages = 1024
-
-// enough is from how many pVMs a template learns which pages they write.
-const enough = 8
-
-// learn looks which pages a pVM, which was this standby, has written since it began.
-// Further standbys write them before they are taken, so that their first touches, half the time
-// of a restore, are over by then: all that the first one has written, and what two in a row
-// have written besides.
-func (t *Template) learn(s *standby) {
-	t.mu.Lock()
-	wanted := !t.closed && t.learned < enough
-	t.mu.Unlock()
-	if !wanted {
-		return
-	}
-	s.once.Do(func() {
-		h := &t.c.Snapshot.Header
-		list, err := s.w.Written([]abi.Extent{{Addr: h.DataLo, Len: h.DataHi - h.DataLo}, {Addr: abi.RegionBase, Len: h.Region}})
-		if err != nil || len(list) == 0 {
-			return // it has ended, or the host does not let us look
-		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.learned++
-		if t.pages == nil {
-			t.pages = list[:min(len(list), maxPages)]
-			return
-		}
-		besides := without(list, t.pages)
-		again := without(besides, without(besides, t.last))
-		t.last = besides
-		if len(t.pages)+len(again) <= maxPages {
-			t.pages = slices.Concat(t.pages, again)
-			slices.Sort(t.pages)
-		}
-	})
-}
-
-// without is what is in list and not in the sorted other.
-func without(list, other []uint64) (rest []uint64) {
-	for _, p := range list {
-		if _, found := slices.BinarySearch(other, p); !found {
-			rest = append(rest, p)
-		}
-	}
-	return rest
-}
-
-// began is called when s has become the pVM i.
-func (t *Template) began(s *standby, i *Instance) {
-	i.ending = func() { t.learn(s) }
-	time.AfterFunc(refillAfter-time.Millisecond, i.ending)
 }
 
 // launch runs the image: in the process that waits if there is one.

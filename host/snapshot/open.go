@@ -77,6 +77,22 @@ func Open(path string) (*File, error) {
 // Close gives the file back. PVMs that were made of it go on.
 func (s *File) Close() error { return s.data.Close() }
 
+// Identity tells its content from that of other files.
+func (s *File) Identity() (Identity, error) { return identify(s.data) }
+
+// Extents is the table of pages of the pVM, in a family of the first.
+func (s *File) Extents() ([]abi.Extent, error) {
+	b := make([]byte, abi.SnapData)
+	if _, err := s.data.ReadAt(b, 0); err != nil {
+		return nil, err
+	}
+	list := make([]abi.Extent, s.Header.Extents)
+	for i := range list {
+		list[i] = abi.SnapExtentAt(b, i)
+	}
+	return list, nil
+}
+
 // Data is a descriptor of what the guest wrote, for reading, which the caller closes.
 func (s *File) Data() (*os.File, error) {
 	raw, err := s.data.SyscallConn()

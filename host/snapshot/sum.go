@@ -17,19 +17,19 @@ func sum(f io.ReaderAt, n int64) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
 
-// identity says whether a file is still the one that was looked at.
-type identity struct {
+// An Identity tells one state of a file from any other. It is comparable.
+type Identity struct {
 	dev, ino           uint64
 	size, mtime, ctime int64
 }
 
-func identify(f *os.File) (id identity, err error) {
+func identify(f *os.File) (id Identity, err error) {
 	st, err := f.Stat()
 	if err != nil {
 		return id, err
 	}
 	if s, ok := st.Sys().(*syscall.Stat_t); ok {
-		id = identity{uint64(s.Dev), s.Ino, s.Size, s.Mtim.Nano(), s.Ctim.Nano()}
+		id = Identity{uint64(s.Dev), s.Ino, s.Size, s.Mtim.Nano(), s.Ctim.Nano()}
 	}
 	return id, nil
 }
@@ -41,7 +41,7 @@ var sums = struct {
 }{m: make(map[sumKey]string)}
 
 type sumKey struct {
-	identity
+	Identity
 	n int64
 }
 

@@ -17,6 +17,25 @@ func ZygotePID() int {
 	return zygotes.z.p.PID()
 }
 
+// SparePID is the number of the runner that was made ahead, 0 if there is none.
+func SparePID() int {
+	zygotes.Lock()
+	defer zygotes.Unlock()
+	if spare.s == nil {
+		return 0
+	}
+	return spare.s.p.PID()
+}
+
+// NoSpares says whether runners are made ahead, for benchmarks of starts without.
+func NoSpares(no bool) {
+	zygotes.Lock()
+	defer zygotes.Unlock()
+	if spare.unmade = no; no {
+		dropSpare()
+	}
+}
+
 // An Infant was made by the zygote and has no order yet.
 type Infant struct{ s *shell }
 

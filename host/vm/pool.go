@@ -263,7 +263,7 @@ type order struct {
 }
 
 func newOrder(s *monitor.Spec, page *timingPage, args, env []string) (*order, error) {
-	msg, err := runner.ShellOrder(len(s.Handles), page != nil, s.Options["stats"] != "", args, env)
+	msg, err := runner.ShellOrder(len(s.Handles), page != nil, s.Options["stats"] != "", args, env, s.Touch)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func (backend) Warm(s *monitor.Spec) (monitor.Warm, error) {
 	if err == nil {
 		said, err = w.Ready()
 	}
-	if err == nil && !w.places.Take(said) {
+	if err == nil && string(said) != runner.ShellReady {
 		err = errors.New(string(said))
 	}
 	if err != nil {
@@ -50,8 +50,7 @@ func (backend) Warm(s *monitor.Spec) (monitor.Warm, error) {
 // warm is a shell of a template.
 type warm struct {
 	monitor.Mailbox
-	p      *process.Process
-	places runner.Places
+	p *process.Process
 }
 
 // Begin implements monitor.Warm.
@@ -73,25 +72,6 @@ func (w *warm) Begin(s *monitor.Spec, fresh []int) (monitor.Process, error) {
 		return nil, err
 	}
 	return watched(w.p, page), nil
-}
-
-// Written implements monitor.Warm.
-func (w *warm) Written(in []abi.Extent) (list []uint64, err error) {
-	for _, e := range in {
-		at := w.places.Image
-		if e.Addr >= abi.RegionBase {
-			at = w.places.Region
-		}
-		e.Addr += at
-		pages, err := monitor.WrittenPages(w.p.PID(), []abi.Extent{e})
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range pages {
-			list = append(list, p-at)
-		}
-	}
-	return list, nil
 }
 
 // Discard implements monitor.Warm.

@@ -71,6 +71,9 @@ func (backend) CanFork() {}
 // CanRestore implements monitor.Restorer.
 func (backend) CanRestore() {}
 
+// HeedsTouch implements monitor.Toucher.
+func (backend) HeedsTouch() {}
+
 func openKVM() (*os.File, error) {
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {

@@ -16,14 +16,16 @@ import (
 // The zygote of this process is a runner that has begun and has no machine, and is forked
 // for each start that needs no limits of a control group: see runner.ZygoteEnv. A process
 // that starts one virtual machine has none; the second start has it made, in the
-// background, and from then on there is one, until none was started for a while.
+// background, and from then on there is one, until none was started for a while. If it cannot
+// be made starts are launches, which say what is wrong, and a later one tries again.
 var zygotes struct {
 	sync.Mutex
 	starts int    // of this process
 	z      *shell // nil: there is none
 	making bool
 	made   sync.Cond // making became false
-	off    bool      // it cannot be had here, or is not wanted
+	off    bool      // it is not wanted
+	failed monitor.Backoff
 	idle   *time.Timer
 }
 
@@ -55,12 +57,16 @@ func Zygote(on bool) error {
 	return err
 }
 
-// wantZygote counts a start.
-func wantZygote() {
+// wantZygote counts a start that is allowed this much.
+func wantZygote(allow process.Allow) {
 	zygotes.Lock()
 	defer zygotes.Unlock()
 	zygotes.starts++
-	if zygotes.starts < 2 || zygotes.z != nil || zygotes.making || zygotes.off {
+	if zygotes.z != nil {
+		spareSoon(allow)
+		return
+	}
+	if zygotes.starts < 2 || zygotes.making || zygotes.off || !zygotes.failed.Over() {
 		return
 	}
 	zygotes.making = true
@@ -77,9 +83,10 @@ func wantZygote() {
 // keepZygote is called with the lock held.
 func keepZygote(z *shell, err error) {
 	if err != nil {
-		zygotes.off = true // starts are launches, which say what is wrong
+		zygotes.failed.Failed(err)
 		return
 	}
+	zygotes.failed.Worked()
 	zygotes.z = z
 	if zygotes.idle == nil {
 		zygotes.idle = time.AfterFunc(zygoteIdle, func() {
@@ -93,6 +100,7 @@ func keepZygote(z *shell, err error) {
 
 // dropZygote is called with the lock held.
 func dropZygote() {
+	dropSpare()
 	if zygotes.z != nil {
 		zygotes.z.drop()
 		zygotes.z = nil
@@ -158,11 +166,14 @@ func (z *shell) bear(how []byte, spec *process.Spec) (*shell, error) {
 // without an error if there is no zygote, or the pVM is not for one.
 func fromZygote(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	spec := &process.Spec{Allow: process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork}, Leash: s.Leash, Files: s.Handles, Memory: s.Memory, CPU: s.CPU, Pids: s.Pids}
-	sh, err := borne(runner.ZygoteRun, spec)
+	sh, err := takeSpare(spec), error(nil)
+	if sh == nil {
+		sh, err = borne(runner.ZygoteRun, spec)
+	}
 	if sh == nil || err != nil {
 		return nil, err
 	}
-	// It makes its machine meanwhile.
+	// It makes its machine meanwhile, or has one.
 	o, err := newOrder(s, page, s.Args, s.Env)
 	if err != nil {
 		sh.drop()
@@ -178,14 +189,18 @@ func fromZygote(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	return sh.p, nil
 }
 
+// limited reports whether a process of spec is in a control group with limits, into which
+// nothing of a zygote's gets.
+func limited(spec *process.Spec) bool { return spec.Memory != 0 || spec.CPU != 0 || spec.Pids != 0 }
+
 // borne makes the zygote bear what the message that how makes says, which waits for its order
 // then; pids asks for a pid namespace. It returns nothing and no error if there is no zygote,
 // or this is not for one.
 func borne(how func(pids bool) []byte, spec *process.Spec) (*shell, error) {
-	if spec.Memory != 0 || spec.CPU != 0 || spec.Pids != 0 {
+	if limited(spec) {
 		return nil, nil
 	}
-	wantZygote()
+	wantZygote(spec.Allow)
 	var err error
 	if spec.Filter == nil {
 		if spec.Filter, err = filter(spec.Allow); err != nil {

@@ -102,38 +102,116 @@ func sandboxOf(t *testing.T, pid int) map[string]string {
 	return got
 }
 
-// TestZygoteSandbox: what a zygote makes is in the sandbox of what is launched, to a file.
+// TestZygoteSandbox: what a zygote makes, at once or ahead, is in the sandbox of what is
+// launched, to a file.
 func TestZygoteSandbox(t *testing.T) {
 	img := image(t, "web")
 	vm.Zygote(false)
 	defer vm.Zygote(false)
 	for _, c := range []monitor.Config{{}, {Forks: 3}, {Net: policy.Net{Unrestricted: true}}} {
-		var facts [2]map[string]string
-		var in, missing [2][]string
-		for i := range 2 {
-			if err := vm.Zygote(i == 1); err != nil {
+		ways := []string{"launched", "from the zygote", "the spare"}
+		if c.Forks > 1 {
+			ways = ways[:2] // there is no spare for these
+		}
+		var facts [3]map[string]string
+		var in, missing [3][]string
+		for i := range ways {
+			if err := vm.Zygote(i > 0); err != nil {
 				t.Fatal(err)
+			}
+			ahead := 0
+			if i == 2 {
+				ahead = waitSpare(t)
 			}
 			c.Image = img
 			inst, addrs := startConfig(t, c, 8080)
 			dial(t, addrs[0]).Close()
-			if pid := inst.Info().Pid; born(t, pid) != (i == 1) {
-				t.Fatalf("born %v, want %v", !(i == 1), i == 1)
-			} else {
-				facts[i] = sandboxOf(t, pid)
+			pid := inst.Info().Pid
+			if born(t, pid) != (i > 0) || i == 2 && pid != ahead {
+				t.Fatalf("%s: born %v, process %d, the spare was %d", ways[i], born(t, pid), pid, ahead)
 			}
+			facts[i] = sandboxOf(t, pid)
 			in[i], missing[i] = inst.Info().Sandbox, inst.Info().Missing
 			c.Publish = nil
 		}
 		// The Go runtime's poller, which a launched runner happens to open.
 		facts[0]["files"] = strings.Replace(facts[0]["files"], "anon_inode:[eventfd]\nanon_inode:[eventpoll]\n", "", 1)
-		for k, launched := range facts[0] {
-			if facts[1][k] != launched {
-				t.Errorf("forks %d: %s: launched\n%s\nfrom the zygote\n%s", c.Forks, k, launched, facts[1][k])
+		for i := 1; i < len(ways); i++ {
+			for k, launched := range facts[0] {
+				if facts[i][k] != launched {
+					t.Errorf("forks %d: %s: launched\n%s\n%s\n%s", c.Forks, k, launched, ways[i], facts[i][k])
+				}
+			}
+			if !slices.Equal(in[0], in[i]) || !slices.Equal(missing[0], missing[i]) {
+				t.Errorf("reports differ: %q, %q; %q, %q", in[0], in[i], missing[0], missing[i])
 			}
 		}
-		if !slices.Equal(in[0], in[1]) || !slices.Equal(missing[0], missing[1]) {
-			t.Errorf("reports differ: %q, %q; %q, %q", in[0], in[1], missing[0], missing[1])
+	}
+}
+
+// waitSpare waits until there is a runner that was made ahead.
+func waitSpare(t *testing.T) int {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		if pid := vm.SparePID(); pid != 0 {
+			return pid
+		}
+		if time.Now().After(end) {
+			t.Fatal("there is no spare after 30 s")
+		}
+	}
+}
+
+// TestSpare: a start takes the runner that was made ahead, and another is made; one that has
+// died, or may do something else, is not taken; it goes with the zygote.
+func TestSpare(t *testing.T) {
+	withZygote(t)
+	take := func(c monitor.Config) int {
+		t.Helper()
+		c.Image = image(t, "web")
+		inst, addrs := startConfig(t, c, 8080)
+		dial(t, addrs[0]).Close()
+		return inst.Info().Pid
+	}
+	take(monitor.Config{})
+	first := waitSpare(t)
+	if pid := take(monitor.Config{}); pid != first {
+		t.Errorf("the start is process %d, the spare was %d", pid, first)
+	}
+	second := waitSpare(t)
+	if second == first {
+		t.Fatal("what was taken is the spare still")
+	}
+	for name, c := range map[string]monitor.Config{"a limit": {Memory: 256 << 20}, "free datagrams": {Net: policy.Net{Unrestricted: true}}, "forks": {Forks: 2}} {
+		if pid := take(c); pid == second {
+			t.Errorf("the spare was taken by a start with %s", name)
+		}
+	}
+	take(monitor.Config{})
+	third := waitSpare(t)
+	unix.Kill(third, unix.SIGKILL)
+	dead(t, third)
+	if pid := take(monitor.Config{}); pid == third {
+		t.Error("a dead process was taken")
+	}
+	last := waitSpare(t)
+	vm.Zygote(false)
+	if pid := vm.SparePID(); pid != 0 {
+		t.Errorf("process %d is there without a zygote", pid)
+	}
+	dead(t, last)
+}
+
+// dead waits until a process has ended, reaped or not.
+func dead(t *testing.T, pid int) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(b), ") Z ") {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("process %d lives on: %s", pid, b)
 		}
 	}
 }
@@ -265,7 +343,7 @@ func TestZygoteOrders(t *testing.T) {
 	}
 	defer null.Close()
 	f := int(null.Fd())
-	good, err := runner.ShellOrder(7, false, false, []string{"x"}, []string{"A=b"})
+	good, err := runner.ShellOrder(7, false, false, []string{"x"}, []string{"A=b"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

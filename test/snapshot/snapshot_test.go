@@ -155,6 +155,22 @@ func TestAgain(t *testing.T) {
 	}
 }
 
+// TestOften: each pVM that is made of one file is as it was when that was written, also when
+// it is known from the ones before which pages it will write.
+func TestOften(t *testing.T) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
+		c := config(t, isolation, "heap")
+		file := save(t, c, "ready")
+		for range 6 {
+			i, out := restore(t, c, isolation, file)
+			pvms.Expect(t, out, 1, "done")
+			time.Sleep(5 * time.Millisecond) // it is learned from
+			i.Kill()
+			i.Wait()
+		}
+	})
+}
+
 // TestGuests runs what guests check themselves.
 func TestGuests(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to string) {

@@ -66,7 +66,7 @@ func children(t *testing.T) map[int]bool {
 		if i := strings.LastIndexByte(string(b), ')'); i > 0 {
 			fmt.Sscan(string(b[i+1:]), &state, &parent)
 		}
-		if parent == os.Getpid() && state != "Z" && !strings.Contains(string(b), "(noyau-zygote)") {
+		if parent == os.Getpid() && state != "Z" && !strings.Contains(string(b), "(noyau-zygote)") && !strings.Contains(string(b), "(noyau-spare)") {
 			list[pid] = true
 		}
 	}

@@ -133,18 +133,12 @@ func (m *Memory) Grant(n uint64) unix.Errno {
 func (m *Memory) grant(o, n uint64) unix.Errno {
 	m.region.lo, m.region.hi = o, o+n
 	// What lies in the slot that is there anyway.
-	for at := o; at < min(o+n, homeSlots*slotSize); at += stride {
+	for at := o; at < min(o+n, uint64(m.home)*slotSize); at += stride {
 		if m.populate(at) != nil {
 			return unix.ENOMEM
 		}
 	}
 	return 0
-}
-
-// Places is where the host has the guest's memory: the host's address of the variables of
-// the image minus the guest's, and the same for the region.
-func (m *Memory) Places() (image, region uint64) {
-	return uint64(ptr(m.image)) - m.imgBase, uint64(ptr(m.region.mem)) - abi.RegionBase
 }
 
 // Populate gives the guest's writable pages in [a, a+n) memory of their own, where there are

@@ -25,7 +25,9 @@ type Memory struct {
 	gpaImage uint64 // where it begins
 	segments []segment
 
-	region region
+	region   region
+	home     int  // pieces of the region that are in the first memory slot
+	attached bool // there is that slot
 }
 
 // Bytes returns the n bytes of guest memory at a, or nil if any of them is not
@@ -85,7 +87,7 @@ func (m *Memory) Ring() []byte { return m.system[pageRing*page:][:abi.VMRingSize
 // initSystem makes the system area and everything that does not depend on the
 // image.
 func (m *Memory) initSystem(vm *kvm.VM) (err error) {
-	m.vm = vm
+	m.vm, m.home = vm, homeSlots
 	if m.all, err = reserve(gpaRegion+abi.RegionMax, chunk, true); err != nil {
 		return err
 	}
@@ -112,7 +114,18 @@ func (m *Memory) initSystem(vm *kvm.VM) (err error) {
 			return err
 		}
 	}
-	return vm.SetMemory(slotHome, gpaSystem, m.all[:gpaRegion+homeSlots*slotSize])
+	return nil
+}
+
+// Attach makes the memory slot of what every guest needs, if it has not been made. It must
+// be called before the guest runs. What is mapped over guest memory before costs less, as KVM
+// need not be told.
+func (m *Memory) Attach() error {
+	if m.attached {
+		return nil
+	}
+	m.attached = true
+	return m.vm.SetMemory(slotHome, gpaSystem, m.all[:gpaRegion+m.home*slotSize])
 }
 
 // A Segment is one PT_LOAD of an image, checked by the caller for its own
@@ -127,8 +140,9 @@ type Segment struct {
 
 // MapImage maps the segments of the file behind fd, ascending by address and
 // without a page in common. The pages of the file are shared with all other VMs
-// of the same image until they are written to.
-func (m *Memory) MapImage(fd int, segs []Segment) error {
+// of the same image until they are written to. saved: a snapshot will take the place of what
+// can be written.
+func (m *Memory) MapImage(fd int, segs []Segment, saved bool) error {
 	if len(segs) == 0 {
 		return fmt.Errorf("vm: the image has nothing to load")
 	}
@@ -168,10 +182,10 @@ func (m *Memory) MapImage(fd int, segs []Segment) error {
 	}
 	// Now that neighbours are one mapping, the host can use large pages for them.
 	for _, s := range m.segments {
-		if s.prot&Write != 0 {
-			populate(m.image[s.base-m.imgBase:][:min(s.size, firstData)], true)
-		} else {
+		if s.prot&Write == 0 {
 			populate(m.image[s.base-m.imgBase:][:min(s.size, firstText)], false)
+		} else if !saved {
+			populate(m.image[s.base-m.imgBase:][:min(s.size, firstData)], true)
 		}
 	}
 	if err := m.mapSegments(); err != nil {
@@ -184,14 +198,15 @@ func (m *Memory) MapImage(fd int, segs []Segment) error {
 }
 
 // mapSegments makes the guest's page table entries of the image. Where 2 MiB hold
-// nothing but text, or nothing but read-only data, they have one entry: if the host has
-// the file in pages of that size, a guest touches them once instead of 512 times.
+// nothing but text, nothing but read-only data, or nothing but variables, they have one entry.
+// If the host has the file in pages of that size, a guest touches constants once instead of
+// 512 times; of variables, which are in small pages there, only the table is smaller.
 func (m *Memory) mapSegments() error {
 	gpa := func(va uint64) uint64 { return m.gpaImage + va - m.imgBase }
 	for i := range m.segments {
 		s := &m.segments[i]
 		for va := s.base; va < s.base+s.size; {
-			if prot, ok := m.constant(va); ok {
+			if prot, ok := m.uniform(va); ok {
 				if err := m.t.mapLarge(va, gpa(va), prot.pte()); err != nil {
 					return err
 				}
@@ -211,9 +226,9 @@ func (m *Memory) mapSegments() error {
 	return nil
 }
 
-// constant reports whether the 2 MiB from va on are all in segments of the same kind
-// that are not writable, and what a guest may do with them.
-func (m *Memory) constant(va uint64) (prot Prot, ok bool) {
+// uniform reports whether the 2 MiB from va on are all in segments of the same kind, and
+// what a guest may do with them.
+func (m *Memory) uniform(va uint64) (prot Prot, ok bool) {
 	if va%chunk != 0 || (va-m.imgBase)%chunk != 0 {
 		return 0, false
 	}
@@ -222,7 +237,7 @@ func (m *Memory) constant(va uint64) (prot Prot, ok bool) {
 		if s.base > at || s.base+s.size <= at {
 			continue
 		}
-		if s.prot&Write != 0 || at != va && s.prot != prot {
+		if at != va && s.prot != prot {
 			return 0, false
 		}
 		prot = s.prot

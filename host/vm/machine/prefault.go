@@ -29,6 +29,9 @@ var prefaultCode = []byte{
 // host's page can be written. With constants, only these. Then Start may be called, or
 // Prefault again, for an image that was mapped since.
 func (m *Machine) Prefault(constants bool) error {
+	if err := m.Attach(); err != nil {
+		return err
+	}
 	again := m.prefault
 	if !again {
 		copy(m.system[pagePrefault*page:][:page], prefaultCode)

@@ -13,8 +13,9 @@ const (
 	// metadata in proportion, so slots are made where memory is used.
 	slotSize = 16 << 20
 	// homeSlots of them are in the slot of the system area and the image: the room for
-	// metadata (abi.RegionLow) and the heap of a small program.
-	homeSlots = 2
+	// metadata (abi.RegionLow) and the heap of a small program. For the heap of a snapshot
+	// it may be mostHome.
+	homeSlots, mostHome = 2, 4
 	// stride is how much becomes accessible at once: an exit each time.
 	stride = 16 << 20
 	// firstHeap is what a program touches of the heap before main, and a little more.
@@ -64,15 +65,31 @@ func (m *Memory) InitRegion(limit uint64) error {
 	m.region.room()
 	m.region.mem, m.region.next = m.all[gpaRegion:][:limit:limit], slotRegion
 	m.region.slots = m.region.slots[:(limit+slotSize-1)/slotSize]
-	for i := range min(homeSlots, len(m.region.slots)) {
-		m.region.slots[i] = slotHome
-	}
+	m.settle(m.home)
 	// What the heap is of a program that uses it is in large pages, which take a
 	// tenth of the time to touch. A small one would pay with memory.
 	if lo, hi := uint64(abi.RegionLow+smallHeap), limit/2&^(chunk-1); lo < hi {
 		largePages(m.region.mem[lo:hi])
 	}
 	return nil
+}
+
+// Expect says, before Attach, that a guest has something from a to b: if that is not far into
+// the region, it takes no memory slot of its own.
+func (m *Memory) Expect(a, b Addr) {
+	lo, hi := uint64(a)-abi.RegionBase, uint64(b)-abi.RegionBase
+	if !m.attached && lo < hi && lo < mostHome*slotSize {
+		m.settle(int(min((hi+slotSize-1)/slotSize, mostHome)))
+	}
+}
+
+// settle makes the first n pieces of the region, or those that there are, part of the first
+// memory slot.
+func (m *Memory) settle(n int) {
+	m.home = max(m.home, n)
+	for i := range min(m.home, len(m.region.slots)) {
+		m.region.slots[i] = slotHome
+	}
 }
 
 // room makes what a region of any size needs, if it has not been made.

@@ -18,7 +18,7 @@ func (t *tables) lookup(va uint64) (pte uint64, level int) {
 	}
 }
 
-// TestSegments: pages that hold only constants are large, each leads to its own bytes
+// TestSegments: pages that hold only text, only constants or only variables are large, each leads to its own bytes
 // of the file, nothing outside the segments is mapped, and no page allows more or less
 // than its segment does: read-only data is not executable.
 func TestSegments(t *testing.T) {
@@ -45,12 +45,12 @@ func TestSegments(t *testing.T) {
 			{Addr: 4 * mb, File: mb, Size: mb, Prot: Exec},
 			{Addr: 5 * mb, Offset: mb, File: 4*mb + 0x3000, Size: 4*mb + 0x3000},
 			{Addr: 9*mb + 0x3000, Offset: 5*mb + 0x3000, File: mb, Size: 3 * mb, Prot: Write},
-		}, []uint64{6 * mb}},
+		}, []uint64{6 * mb, 10 * mb}},
 		{"apart", []Segment{
 			{Addr: 4 * mb, File: 2*mb + 0x3000, Size: 2*mb + 0x3000, Prot: Exec},
 			{Addr: 8 * mb, Offset: 2*mb + 0x3000, File: 3 * mb, Size: 3 * mb},
 			{Addr: 12 * mb, Offset: 5*mb + 0x3000, File: mb, Size: 3 * mb, Prot: Write},
-		}, []uint64{4 * mb, 8 * mb}},
+		}, []uint64{4 * mb, 8 * mb, 12 * mb}},
 		{"two of a kind", []Segment{
 			{Addr: 4 * mb, File: mb, Size: mb},
 			{Addr: 5 * mb, Offset: mb, File: mb, Size: mb},
@@ -65,7 +65,7 @@ func TestSegments(t *testing.T) {
 		{"writable alone", []Segment{
 			{Addr: 4 * mb, File: 2 * mb, Size: 2 * mb, Prot: Exec},
 			{Addr: 6 * mb, Offset: 2 * mb, File: 4 * mb, Size: 4 * mb, Prot: Write},
-		}, []uint64{4 * mb}},
+		}, []uint64{4 * mb, 6 * mb, 8 * mb}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := Detached()
@@ -73,7 +73,7 @@ func TestSegments(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer m.Unmap()
-			if err := m.MapImage(int(f.Fd()), c.segs); err != nil {
+			if err := m.MapImage(int(f.Fd()), c.segs, false); err != nil {
 				t.Fatal(err)
 			}
 			base := c.segs[0].Addr

@@ -48,6 +48,7 @@ func parseELF(read func(b []byte, off int64) error, size int64) (*program, error
 	if err := read(b, int64(phoff)); err != nil {
 		return nil, fmt.Errorf("vm: the image's program headers are cut off: %w", err)
 	}
+	p.segments = make([]machine.Segment, 0, p.phnum)
 	started := false
 	for ; len(b) > 0; b = b[phdrSize:] {
 		kind, flags := le.Uint32(b), le.Uint32(b[4:])

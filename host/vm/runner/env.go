@@ -66,6 +66,7 @@ type orders struct {
 	stats, shell       bool
 	zygote             bool
 	isBorn, direct     bool   // a zygote has made it; its order comes unasked
+	early              bool   // but later
 	began              int64  // when
 	ahead              *ahead // what the zygote had for it
 	template           bool   // a shell of one image and one snapshot, which come first

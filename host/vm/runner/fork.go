@@ -154,6 +154,7 @@ func (r *Runner) child(boot, own []byte) {
 	if n != abi.BootSize || !r.boot.Take(f.boot[:]) {
 		r.must("read its boot block", fail(unix.EIO))
 	}
+	put64(r.m.Info()[abi.VMInfoBootSize:], 0) // that is its parent's
 	copy(boot, f.boot[:])
 	clear(f.boot[:])
 

@@ -34,12 +34,22 @@ func (r *Runner) restore(cfg *Config) error {
 		unix.Close(shared)
 		r.handles.remove(uint64(shared))
 	}
+	r.touch(cfg.touch)
 	spare.Give()
 	if err := r.bury(h, file, dead, max(cfg.Handles, int(h.Handles))); err != nil {
 		return err
 	}
 	r.resume(h)
-	return nil
+	return r.m.Attach()
+}
+
+// touch gives pages that the guest will write memory of their own: list are runs of
+// abi.WarmTouch. Those that are not the guest's to write are passed over.
+func (r *Runner) touch(list []byte) {
+	for ; len(list) >= 8; list = list[8:] {
+		run := binary.LittleEndian.Uint64(list)
+		r.m.Populate(machine.Addr(run&^(abi.PageSize-1)), (run%abi.PageSize+1)*abi.PageSize)
+	}
 }
 
 // resume sets the registers with which a restored guest goes on.
@@ -81,13 +91,17 @@ func mapSnapshot(m *machine.Machine, file int, at uint64) (*abi.SnapHeader, erro
 	if err := unix.Fstat(file, &st); err != nil {
 		return nil, fmt.Errorf("vm: the snapshot: %w", err)
 	}
-	head := make([]byte, abi.SnapData)
-	if n, err := unix.Pread(file, head, int64(min(at, 1<<62))); err != nil || n != len(head) {
-		return nil, fmt.Errorf("vm: the snapshot has no header (%d bytes, %v)", n, err)
+	head, err := readHead(file, int64(min(at, 1<<62)))
+	if err != nil {
+		return nil, err
 	}
 	h, wrong := abi.TakeSnap(head, uint64(st.Size))
 	if wrong != "" {
 		return nil, fmt.Errorf("vm: the snapshot is damaged: %s", wrong)
+	}
+	for i := range int(h.Extents) {
+		e := abi.SnapExtentAt(head, i)
+		m.Expect(machine.Addr(e.Addr), machine.Addr(e.Addr+e.Len))
 	}
 	if e := m.Grant(h.Region); e != 0 {
 		return nil, fmt.Errorf("vm: the snapshot wants a memory region of %d bytes: %w", h.Region, e)
@@ -99,6 +113,24 @@ func mapSnapshot(m *machine.Machine, file int, at uint64) (*abi.SnapHeader, erro
 		}
 	}
 	return &h, nil
+}
+
+// theHead has room for one header. As a variable it takes memory for what is used of it, and
+// nothing is to be known about it by the heap.
+var theHead [abi.SnapData]byte
+
+// readHead reads the header of a snapshot, and of the table the entries that it says there are.
+func readHead(file int, at int64) ([]byte, error) {
+	head := theHead[:]
+	n, err := unix.Pread(file, head[:abi.SnapHead], at)
+	if err == nil && n == abi.SnapHead {
+		table := head[n:][:abi.SnapEntries(head)*abi.SnapExtent]
+		n, err = unix.Pread(file, table, at+abi.SnapHead)
+		if err == nil && n == len(table) {
+			return head, nil
+		}
+	}
+	return nil, fmt.Errorf("vm: the snapshot has no header (%d bytes, %v)", n, err)
 }
 
 // bury puts the dead socket in the place of each handle that the guest had before. low is

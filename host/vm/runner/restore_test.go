@@ -3,6 +3,7 @@ package runner
 import (
 	"encoding/binary"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,7 +31,9 @@ func TestHostileSnapshot(t *testing.T) {
 		{name: "no region", want: "memory region"},
 		{name: "huge count", want: "too many", region: 4 << 20, change: func(b []byte) []byte { le.PutUint32(b[12:], 1<<31); return b }},
 		{name: "huge size", want: "cut off", region: 4 << 20, change: func(b []byte) []byte { le.PutUint64(b[16:], 1<<62); return b }},
-		{name: "cut", want: "no header", region: 4 << 20, change: func(b []byte) []byte { return b[:5000] }},
+		{name: "cut in its header", want: "no header", region: 4 << 20, change: func(b []byte) []byte { return b[:4000] }},
+		{name: "cut in its table", want: "no header", region: 4 << 20, extents: []abi.Extent{{Addr: abi.RegionBase, Len: 4096}}, change: func(b []byte) []byte { return b[:abi.SnapHead+8] }},
+		{name: "cut", want: "cut off", region: 4 << 20, change: func(b []byte) []byte { return b[:5000] }},
 		{name: "empty", want: "no header", change: func(b []byte) []byte { return nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -88,5 +91,36 @@ func TestHostileSnapshot(t *testing.T) {
 				t.Errorf("the file has %d (%v) after the guest has written", b[0], err)
 			}
 		})
+	}
+}
+
+// TestTouch: pages that a guest is to have of its own are given, with what was in them;
+// runs that lead elsewhere do nothing.
+func TestTouch(t *testing.T) {
+	m, err := machine.Detached()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Unmap()
+	if err := m.InitRegion(8 << 20); err != nil {
+		t.Fatal(err)
+	}
+	if e := m.Grant(4 << 20); e != 0 {
+		t.Fatal(e)
+	}
+	m.Bytes(abi.RegionBase, 1, true)[0] = 7
+	r := &Runner{m: m}
+	var list []byte
+	for _, run := range []uint64{
+		abi.RegionBase | 3, 0, 1<<64 - 1, abi.RegionBase - abi.PageSize | 1, abi.RegionBase + 4<<20 - abi.PageSize | 1, abi.RegionBase | abi.PageSize - 1,
+		abi.VMInfoPage, abi.VMHypercallPage, 0xffff800000000000,
+	} {
+		list = binary.LittleEndian.AppendUint64(list, run)
+	}
+	for cut := range 8 {
+		r.touch(list[:len(list)-cut])
+	}
+	if b := m.Bytes(abi.RegionBase, 4<<20, true); b[0] != 7 || slices.IndexFunc(b[1:], func(v byte) bool { return v != 0 }) >= 0 {
+		t.Error("what was touched has changed")
 	}
 }

@@ -11,6 +11,7 @@
 package runner
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,7 @@ type Config struct {
 	loaded *program
 	opened bool
 	memory uint64
+	touch  []byte          // runs of pages that a restored guest will write soon, 8 bytes each
 	saved  *abi.SnapHeader // of a template: the snapshot, whose pages are mapped already
 }
 
@@ -131,7 +133,8 @@ func New(m *machine.Machine, cfg *Config) (*Runner, error) {
 		return nil, err
 	}
 	r.startForks()
-	return r, nil
+	r.tellBoot()
+	return r, r.watchControl()
 }
 
 func (r *Runner) setTick() {
@@ -152,6 +155,33 @@ func readBoot() (h abi.BootHeader, err error) {
 	return h, nil
 }
 
+// tellBoot puts the boot block into the info page, if it has room there: it is the monitor's, and
+// the guest can read it as well from its handle.
+func (r *Runner) tellBoot() {
+	info := r.m.Info()
+	room := info[abi.VMInfoBoot:]
+	if r.boot.Size > uint64(len(room)) {
+		return
+	}
+	room = room[:r.boot.Size]
+	if n := r.sys(unix.SYS_PREAD64, abi.HandleBoot, addr(room), uintptr(len(room)), 0, 0, 0); n == r.boot.Size {
+		put64(info[abi.VMInfoBootSize:], n)
+	}
+}
+
+// watchControl registers the control channel for the guest.
+func (r *Runner) watchControl() error {
+	le := binary.LittleEndian
+	le.PutUint32(r.event[:], unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET)
+	le.PutUint64(r.event[4:], abi.HandleControl)
+	if v := r.sys(unix.SYS_EPOLL_CTL, abi.HandlePoll, unix.EPOLL_CTL_ADD, abi.HandleControl, ptrOf(&r.event), 0, 0); int64(v) < 0 {
+		return fmt.Errorf("vm: watch the control channel: %w", unix.Errno(-int64(v)))
+	}
+	r.forks.watch(abi.HandleControl, true)
+	put64(r.m.Info()[abi.VMInfoWatched:], 1)
+	return nil
+}
+
 // open makes the region. A snapshot says itself how much of it a guest has.
 func (cfg *Config) open(m *machine.Machine, boot *abi.BootHeader) error {
 	size, _ := abi.RegionSize(boot.Memory)
@@ -167,8 +197,8 @@ func (cfg *Config) open(m *machine.Machine, boot *abi.BootHeader) error {
 	return m.OpenRegion(size)
 }
 
-// loadImage maps the image behind a descriptor.
-func loadImage(m *machine.Machine, fd int) (*program, error) {
+// loadImage maps the image behind a descriptor. saved: a snapshot has the variables.
+func loadImage(m *machine.Machine, fd int, saved bool) (*program, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, fmt.Errorf("vm: the image: %w", err)
@@ -183,13 +213,13 @@ func loadImage(m *machine.Machine, fd int) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, m.MapImage(fd, p.segments)
+	return p, m.MapImage(fd, p.segments, saved)
 }
 
 func (r *Runner) load(cfg *Config) error {
 	p, err := cfg.loaded, error(nil)
 	if p == nil {
-		if p, err = loadImage(r.m, cfg.Image); err != nil {
+		if p, err = loadImage(r.m, cfg.Image, r.boot.Restore != 0); err != nil {
 			return err
 		}
 	}
@@ -217,7 +247,7 @@ func (r *Runner) load(cfg *Config) error {
 		return err
 	}
 	r.m.Start(p.entry, sp)
-	return nil
+	return r.m.Attach()
 }
 
 // fillInfo writes the page by which the guest finds everything, and starts its clock.

@@ -46,8 +46,9 @@ const ShellReady = "ready"
 var ErrOrderSize = errors.New("vm: too many arguments or handles for a shell")
 
 // ShellOrder returns the message that makes a shell run an image. With it go the
-// handles from 0 on, then the image, then the timing file if timing is set.
-func ShellOrder(handles int, timing, stats bool, args, env []string) ([]byte, error) {
+// handles from 0 on, then the image, then the timing file if timing is set. touch are runs of
+// pages, as abi.WarmTouch has them, of a pVM that is restored: those that it will write soon.
+func ShellOrder(handles int, timing, stats bool, args, env []string, touch []uint64) ([]byte, error) {
 	le := binary.LittleEndian
 	b := make([]byte, 0, 4096)
 	flags := uint32(0)
@@ -57,8 +58,11 @@ func ShellOrder(handles int, timing, stats bool, args, env []string) ([]byte, er
 	if stats {
 		flags |= 2
 	}
-	for _, n := range []int{handles, int(flags), len(args), len(env)} {
+	for _, n := range []int{handles, int(flags), len(args), len(env), len(touch)} {
 		b = le.AppendUint32(b, uint32(n))
+	}
+	for _, run := range touch {
+		b = le.AppendUint64(b, run)
 	}
 	for _, list := range [][]string{args, env} {
 		for _, s := range list {
@@ -77,12 +81,16 @@ var errOrder = errors.New("vm: the order of a shell is cut off")
 // that must have come with it.
 func takeOrder(b []byte, o *orders, cfg *Config) (int, error) {
 	le := binary.LittleEndian
-	if len(b) < 16 {
+	const head = 20
+	if len(b) < head {
 		return 0, errOrder
 	}
-	n, flags := le.Uint32(b), le.Uint32(b[4:])
+	n, flags, touch := le.Uint32(b), le.Uint32(b[4:]), uint64(le.Uint32(b[16:]))
 	counts := [2]uint32{le.Uint32(b[8:]), le.Uint32(b[12:])}
-	b = b[16:]
+	if b = b[head:]; touch > uint64(len(b)/8) {
+		return 0, errOrder
+	}
+	cfg.touch, b = b[:touch*8], b[touch*8:]
 	if n < abi.HandleFirst || n > shellHandles {
 		return 0, fmt.Errorf("vm: a shell is given %d handles; want %d to %d", n, abi.HandleFirst, shellHandles)
 	}
@@ -120,6 +128,12 @@ func ShellImage() []byte { return make([]byte, 16) }
 func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 	if err := m.VM.Raise(raised); err != nil {
 		return err
+	}
+	if o.early {
+		if err := rehearse(m, cfg); err != nil {
+			return err
+		}
+		defer name(runnerName)
 	}
 	if o.direct {
 		return o.takeHandles(cfg)
@@ -208,13 +222,16 @@ var peeked byte
 
 // preload does all for an image that can be done before it is known how it is run.
 func preload(m *machine.Machine, cfg *Config, fd int) error {
-	p, err := loadImage(m, fd)
+	p, err := loadImage(m, fd, cfg.template)
 	if err != nil {
 		return err
 	}
 	cfg.loaded = p
 	unix.Close(fd)
-	return m.Prefault(cfg.template)
+	if cfg.template {
+		return nil // the snapshot comes first
+	}
+	return m.Prefault(false)
 }
 
 // place moves the descriptors to the numbers from 0 on, over the mailbox.

@@ -18,21 +18,7 @@ import (
 // It is sent ShellImage with the image, the snapshot, and the handles from 0 on as they will
 // be, but HandleControl, in the place of which it puts the mailbox; HandleBoot is a boot block
 // with BootWarm. What comes then are the messages of abi.WarmTouch; it says ShellReady when it
-// waits for one, and the first time with it where its guest's memory lies (Places).
-
-// Places is where a runner has what its guest may write: the host's address of the variables
-// minus the guest's, and the same for the region. As a message: ShellReady, then these.
-type Places struct{ Image, Region uint64 }
-
-// Take decodes the message of a shell. It reports whether it is one with Places.
-func (p *Places) Take(b []byte) bool {
-	n := len(ShellReady)
-	if len(b) != n+16 || string(b[:n]) != ShellReady {
-		return false
-	}
-	p.Image, p.Region = binary.LittleEndian.Uint64(b[n:]), binary.LittleEndian.Uint64(b[n+8:])
-	return true
-}
+// waits for one.
 
 // OrderTiming is what the handle number of a timing page is in an order, which is no handle
 // of the guest's.
@@ -60,6 +46,9 @@ func waitForTemplate(m *machine.Machine, cfg *Config, n int, fds []int) error {
 		return err
 	}
 	unix.Close(fds[1])
+	if err := m.Prefault(true); err != nil {
+		return err
+	}
 	fds = slices.Insert(fds[files:], abi.HandleControl, mailbox)
 	cfg.saved, cfg.Handles = h, len(fds)
 	top := max(raised, int(h.Handles))
@@ -97,10 +86,11 @@ func standby(m *machine.Machine, cfg *Config, begin, made int64) (*Runner, error
 type waiting struct {
 	r       *Runner
 	fillers []int
-	said    []byte // when it waits next
 	buf     [abi.WarmMax]byte
 	ordered int64
 }
+
+var ready = []byte(ShellReady)
 
 // theWaiting is no part of a stack, which can move: the kernel writes to it.
 var theWaiting waiting
@@ -137,7 +127,6 @@ func (w *waiting) prepare(cfg *Config) (err error) {
 	if !r.forks.allowed {
 		calls = append(calls, standbyCalls()...)
 	}
-	w.said = r.places()
 	return seal(calls)
 }
 
@@ -154,13 +143,6 @@ func fill(below int) (list []int, err error) {
 		}
 		list = append(list, n)
 	}
-}
-
-// places is the word that a standby is ready, with its Places.
-func (r *Runner) places() []byte {
-	le := binary.LittleEndian
-	image, region := r.m.Places()
-	return le.AppendUint64(le.AppendUint64([]byte(ShellReady), image), region)
 }
 
 // run runs the guest until it has its order. Before that it may read its boot block, watch
@@ -208,8 +190,7 @@ func (w *waiting) run() error {
 // the process if the monitor lets go of it.
 func (w *waiting) wait() (int, error) {
 	r := w.r
-	send(abi.HandleControl, w.said)
-	w.said = w.said[:len(ShellReady)]
+	send(abi.HandleControl, ready)
 	clear(r.control[:])
 	r.clock.pause()
 	v := r.block(unix.SYS_RECVMSG, abi.HandleControl, r.header(w.buf[:], len(r.control)), unix.MSG_CMSG_CLOEXEC, 0, 0, 0)
@@ -227,10 +208,7 @@ func (w *waiting) wait() (int, error) {
 	list := w.buf[abi.WarmHead:][:le.Uint64(w.buf[8:])*8]
 	switch le.Uint32(w.buf[:]) {
 	case abi.WarmTouch:
-		for i := 0; i < len(list); i += 8 {
-			run := le.Uint64(list[i:])
-			r.m.Populate(machine.Addr(run&^(abi.PageSize-1)), (run%abi.PageSize+1)*abi.PageSize)
-		}
+		r.touch(list)
 		return n, nil
 	case abi.WarmOrder:
 		return w.begin(list)
@@ -268,12 +246,9 @@ func (w *waiting) begin(list []byte) (int, error) {
 	for _, fd := range w.fillers {
 		r.sys(unix.SYS_CLOSE, uintptr(fd), 0, 0, 0, 0, 0)
 	}
-	le.PutUint32(r.event[:], unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET)
-	le.PutUint64(r.event[4:], abi.HandleControl)
-	if v := r.sys(unix.SYS_EPOLL_CTL, abi.HandlePoll, unix.EPOLL_CTL_ADD, abi.HandleControl, ptrOf(&r.event), 0, 0); int64(v) < 0 {
-		return 0, fmt.Errorf("vm: watch the control channel: %w", unix.Errno(-int64(v)))
+	if err := r.watchControl(); err != nil {
+		return 0, err
 	}
-	r.forks.watch(abi.HandleControl, true)
 	boot := w.buf[abi.WarmHead+len(list):]
 	if len(boot) < abi.BootSize {
 		return 0, fmt.Errorf("vm: an order of a template for too many handles")
@@ -287,5 +262,6 @@ func (w *waiting) begin(list []byte) (int, error) {
 	if r.boot.Flags&abi.BootWarm != 0 || r.boot.Memory != was.Memory || (r.boot.Flags^was.Flags)&fixed != 0 || r.boot.TickUS != was.TickUS {
 		return 0, fmt.Errorf("vm: a template's pVM has the boot block of something else")
 	}
+	r.tellBoot()
 	return abi.WarmHead + len(list) + abi.BootSize, nil
 }

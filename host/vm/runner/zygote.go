@@ -41,6 +41,8 @@ const (
 	bornShell
 	bornTemplate
 	bornZygote
+	// bornSpare is bornRun whose order will come later: it uses the time.
+	bornSpare
 )
 
 const (
@@ -73,6 +75,9 @@ func ZygoteTwin() []byte { return zygoteOrder(bornZygote, 0) }
 
 // ZygoteRun makes a runner that will be sent ShellOrder. pids: in a pid namespace.
 func ZygoteRun(pids bool) []byte { return zygoteOrder(withPIDs(bornRun, pids), 0) }
+
+// ZygoteSpare makes the same, some time before there is an order.
+func ZygoteSpare(pids bool) []byte { return zygoteOrder(withPIDs(bornSpare, pids), 0) }
 
 // ZygoteShell makes what ShellEnv would.
 func ZygoteShell(pids bool) []byte { return zygoteOrder(withPIDs(bornShell, pids), 0) }
@@ -183,7 +188,7 @@ func (z *zygote) receive() (kind, memory uint64, fd uintptr, err error) {
 		return 0, 0, 0, errZygoteFiles
 	}
 	kind, memory = le.Uint64(z.b[:]), le.Uint64(z.b[8:])
-	if k := kind &^ ownPIDs; n != zygoteMessage || k < bornRun || k > bornZygote || kind == bornZygote|ownPIDs {
+	if k := kind &^ ownPIDs; n != zygoteMessage || k < bornRun || k > bornSpare || kind == bornZygote|ownPIDs {
 		return 0, 0, 0, errZygoteOrder
 	}
 	return kind, memory, uintptr(le.Uint32(z.control[cmsgHdr:])), nil
@@ -233,18 +238,22 @@ func (o *orders) born(kind, memory uint64, mail uintptr) (again bool, err error)
 			return false, fmt.Errorf("vm: a zygote's mailbox: %w", e)
 		}
 		return true, nil
-	case bornRun:
-		o.direct = true
+	case bornRun, bornSpare:
+		o.direct, o.early = true, kind == bornSpare
 	case bornTemplate:
 		o.template, o.memory = true, memory
 	}
-	name(runnerName)
+	if o.early {
+		name(spareName)
+	} else {
+		name(runnerName)
+	}
 	o.shell = true
 	return false, nil
 }
 
 // The names of processes, for people who look at them from outside.
-const zygoteName, runnerName = "noyau-zygote\x00", "noyau-vm\x00"
+const zygoteName, spareName, runnerName = "noyau-zygote\x00", "noyau-spare\x00", "noyau-vm\x00"
 
 // shift makes the kernel map what comes next at addresses that are not those of the
 // zygote's other children: below a hole of random size.

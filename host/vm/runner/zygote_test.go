@@ -69,7 +69,7 @@ func TestZygoteMessages(t *testing.T) {
 		"one byte too many":       {append(slices.Clone(twin), 0), []int{fd}},
 		"a long one":              {make([]byte, 100<<10), []int{fd}},
 		"kind 0":                  {zygoteOrder(0, 0), []int{fd}},
-		"kind 5":                  {zygoteOrder(bornZygote+1, 0), []int{fd}},
+		"kind 6":                  {zygoteOrder(bornSpare+1, 0), []int{fd}},
 		"kind with high bits":     {zygoteOrder(1<<32|bornRun, 0), []int{fd}},
 		"a zygote with a namespace, which could make nothing": {zygoteOrder(bornZygote|ownPIDs, 0), []int{fd}},
 	} {

@@ -62,7 +62,7 @@ var noyauBootBlock [1024]byte
 
 // noyauInit runs in osinit, before the heap exists.
 func noyauInit() {
-	n := noyauHostcall(abi.CallPread, abi.HandleBoot, uintptr(unsafe.Pointer(&noyauBootBlock[0])), uintptr(len(noyauBootBlock)), 0, 0, 0)
+	n := noyauReadBoot(noyauBootBlock[:])
 	if int(n) < abi.BootSize || !noyau.boot.Take(noyauBootBlock[:abi.BootSize]) {
 		noyauNotHosted()
 	}
@@ -71,6 +71,19 @@ func noyauInit() {
 	if h := noyau.boot.Restore; h != 0 {
 		noyauRestore(uintptr(h))
 	}
+}
+
+// noyauReadBoot reads the boot block, or as much of it as b has room for. The result is that of
+// pread.
+func noyauReadBoot(b []byte) uintptr {
+	if info := noyauInfo; info != 0 {
+		if n := *(*uintptr)(unsafe.Pointer(info + abi.VMInfoBootSize)); n != 0 {
+			n = min(n, uintptr(len(b)))
+			memmove(unsafe.Pointer(&b[0]), unsafe.Pointer(info+abi.VMInfoBoot), n)
+			return n
+		}
+	}
+	return noyauHostcall(abi.CallPread, abi.HandleBoot, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0, 0, 0)
 }
 
 // noyauNotHosted ends an image that was not started by a monitor. Standard error is

@@ -108,7 +108,7 @@ func noyauChild(h *[abi.ForkHandles]int32) {
 	noyauHostcall(abi.CallPrctl, diesWithParent, sigkill, 0, 0, 0, 0)
 
 	memory := noyau.boot.Memory
-	n := noyauHostcall(abi.CallPread, abi.HandleBoot, uintptr(unsafe.Pointer(&noyauBootBlock[0])), abi.BootSize, 0, 0, 0)
+	n := noyauReadBoot(noyauBootBlock[:abi.BootSize])
 	if n != abi.BootSize || !noyau.boot.Take(noyauBootBlock[:abi.BootSize]) {
 		exit(125)
 	}
@@ -153,6 +153,9 @@ func noyauReseed() {
 
 // noyauWatch registers a handle with the host's poll.
 func noyauWatch(handle int32) uintptr {
+	if info := noyauInfo; info != 0 && handle == abi.HandleControl && *(*uint64)(unsafe.Pointer(info + abi.VMInfoWatched)) != 0 {
+		return 0
+	}
 	var ev linux.EpollEvent
 	ev.Events = linux.EPOLLIN | linux.EPOLLOUT | linux.EPOLLRDHUP | linux.EPOLLET
 	*(*uint64)(unsafe.Pointer(&ev.Data)) = uint64(uint32(handle))

@@ -307,8 +307,7 @@ func noyauRestored(info, gettimeofday, clockGettime uintptr) {
 	}
 	memory := noyau.boot.Memory
 	b := &noyauSnap.buf
-	if noyauHostcall(noyauabi.CallPread, noyauabi.HandleBoot, uintptr(unsafe.Pointer(b)), noyauabi.BootSize, 0, 0, 0) != noyauabi.BootSize ||
-		!noyau.boot.Take(b[:]) {
+	if noyauReadBoot(b[:noyauabi.BootSize]) != noyauabi.BootSize || !noyau.boot.Take(b[:]) {
 		exit(125)
 	}
 	noyauMailForget()
@@ -430,7 +429,7 @@ func noyauBegin(list []byte, n uintptr, fds []int32) {
 			noyauHostcall(noyauabi.CallDup, uintptr(fd), *(*uintptr)(unsafe.Pointer(&list[8*i])), cloexec, 0, 0, 0)
 			noyauHostcall(noyauabi.CallClose, uintptr(fd), 0, 0, 0, 0, 0)
 		}
-		if noyauHostcall(noyauabi.CallPread, noyauabi.HandleBoot, uintptr(unsafe.Pointer(&head[0])), noyauabi.BootSize, 0, 0, 0) != noyauabi.BootSize {
+		if noyauReadBoot(head[:noyauabi.BootSize]) != noyauabi.BootSize {
 			exit(125)
 		}
 	}
