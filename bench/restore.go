@@ -15,6 +15,9 @@ import (
 // standby says what is made before the clock starts where a clone waits in a template.
 const standby = "before the clock starts: a process is launched, under vm with its machine, has mapped the snapshot, has run up to where it matters who it is, and has written the pages that earlier clones wrote"
 
+// alone says what is there before, for one that nobody has prepared for.
+const alone = "before the clock starts: the file is in memory, and was found to be whole; others were made of it, 20 ms ago and before; under vm the zygote has made its next child, with a machine and without an image"
+
 // restore measures from monitor.Start to a line that the program prints where the snapshot
 // was made, and to the first answer of an HTTP server in it, for programs of two sizes, with a
 // new process and with one that waits in a template.
@@ -48,7 +51,7 @@ func (b *Bench) restore() ([]Result, error) {
 				fresh, waited = append(fresh, one), append(waited, other)
 			}
 			results = append(results,
-				newResult(mb+" MB, new, "+to, "ms", names(subjects), fresh, "before the clock starts: the file is in memory, and was found to be whole"),
+				newResult(mb+" MB, new, "+to, "ms", names(subjects), fresh, alone),
 				newResult(mb+" MB, on standby, "+to, "ms", names(subjects), waited, standby))
 		}
 	}
@@ -77,7 +80,7 @@ func (b *Bench) frozen(s Subject, p *Program, mb string, serves bool) (monitor.C
 	return c, err
 }
 
-// settle is what a template gets to learn from a clone, and to make the next one.
+// settle is what a monitor gets to learn from a pVM, and to make what it makes ahead.
 const settle = 20 * time.Millisecond
 
 // restores measures pVMs made of a snapshot. The first few fill caches, and are what a
@@ -91,9 +94,7 @@ func (b *Bench) restores(c monitor.Config, serves, waits bool) (list []float64, 
 	}
 	const first = 5
 	for n := range first + b.rounds {
-		if waits {
-			time.Sleep(settle)
-		}
+		time.Sleep(settle)
 		for waits && c.Template.Ready() == 0 {
 			time.Sleep(time.Millisecond)
 		}
