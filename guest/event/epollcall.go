@@ -6,7 +6,7 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() {
+func startEpoll() {
 	kernel.Register(linux.SYS_EPOLL_CREATE, func(a kernel.Args) (uintptr, linux.Errno) {
 		if int32(a.A1) <= 0 {
 			return 0, linux.EINVAL

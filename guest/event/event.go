@@ -1,12 +1,23 @@
 // Package event is the brick of files that are only events: pipes, eventfd,
-// timerfd, signalfd, epoll, and the calls poll and select. It registers its
-// system calls with package kernel when it is linked.
+// timerfd, signalfd, epoll, and the calls poll and select. It is linked if the
+// program can make one.
 package event
 
 import (
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 )
+
+// Start registers the brick's system calls, and the pipes behind names.
+func Start() {
+	startPipes()
+	startEventfd()
+	startTimerfd()
+	startSignalfd()
+	startEpoll()
+	startPoll()
+	kernel.NewFifo = func() kernel.Fifo { return new(Fifo) }
+}
 
 // anon describes an object without a name.
 func anon(st *linux.Stat, dev, ino uint64, mode uint32) {

@@ -8,7 +8,7 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() {
+func startEventfd() {
 	kernel.Register(linux.SYS_EVENTFD, func(a kernel.Args) (uintptr, linux.Errno) { return newEventfd(a.A1, 0) })
 	kernel.Register(linux.SYS_EVENTFD2, func(a kernel.Args) (uintptr, linux.Errno) { return newEventfd(a.A1, uint32(a.A2)) })
 }

@@ -9,7 +9,7 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() {
+func startPipes() {
 	kernel.Register(linux.SYS_PIPE, func(a kernel.Args) (uintptr, linux.Errno) { return 0, pipe2(a.A1, 0) })
 	kernel.Register(linux.SYS_PIPE2, func(a kernel.Args) (uintptr, linux.Errno) { return 0, pipe2(a.A1, uint32(a.A2)) })
 }

@@ -6,7 +6,7 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() {
+func startPoll() {
 	kernel.Register(linux.SYS_POLL, func(a kernel.Args) (uintptr, linux.Errno) { return poll(a, deadlineMS(a.A3)) })
 	kernel.Register(linux.SYS_PPOLL, func(a kernel.Args) (uintptr, linux.Errno) {
 		d, e := deadlineTS(a.A3)

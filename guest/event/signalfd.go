@@ -8,7 +8,7 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() {
+func startSignalfd() {
 	kernel.Register(linux.SYS_SIGNALFD, func(a kernel.Args) (uintptr, linux.Errno) { return signalfd4(a, 0) })
 	kernel.Register(linux.SYS_SIGNALFD4, func(a kernel.Args) (uintptr, linux.Errno) { return signalfd4(a, uint32(a.A4)) })
 }

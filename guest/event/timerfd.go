@@ -8,7 +8,7 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() {
+func startTimerfd() {
 	kernel.Register(linux.SYS_TIMERFD_CREATE, timerfdCreate)
 	kernel.Register(linux.SYS_TIMERFD_SETTIME, timerfdSettime)
 	kernel.Register(linux.SYS_TIMERFD_GETTIME, timerfdGettime)

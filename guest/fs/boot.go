@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"slices"
 	"strings"
 
 	"noyau.dev/guest/host"
@@ -78,9 +77,7 @@ func (t *Tree) populate(b *host.Boot) {
 		t.cred = cred{uid: h.UID, gid: h.GID}
 	}
 	t.mu.Unlock()
-	vols := slices.Clone(b.Volumes)
-	slices.SortStableFunc(vols, func(a, b host.Volume) int { return strings.Compare(a.Path, b.Path) }) // the outer ones first
-	for _, v := range vols {
+	for _, v := range byPath(b.Volumes) { // the outer ones first
 		if NewVolume != nil {
 			t.Mount(v.Path, "volume"+itoa(v.Number), NewVolume(v), v.ReadOnly)
 		}
@@ -89,6 +86,21 @@ func (t *Tree) populate(b *host.Boot) {
 	if b.Dir != "" && b.Dir != "/" {
 		t.start(b.Dir)
 	}
+}
+
+// byPath returns volumes in the order of their paths. There are few, and package slices
+// would bring 5 kB of code for it.
+func byPath(vols []host.Volume) (sorted []host.Volume) {
+	for _, v := range vols {
+		i := len(sorted)
+		for i > 0 && sorted[i-1].Path > v.Path {
+			i--
+		}
+		sorted = append(sorted, host.Volume{})
+		copy(sorted[i+1:], sorted[i:])
+		sorted[i] = v
+	}
+	return sorted
 }
 
 // start makes dir the working directory; one that is missing is made, unless it

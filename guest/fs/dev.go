@@ -132,6 +132,7 @@ func (t *Tree) system(dir *inode, name string, mode uint32) *inode {
 	return n
 }
 
+//go:noinline
 func (t *Tree) systemLink(dir *inode, name, target string) {
 	t.system(dir, name, linux.S_IFLNK|0o777).link = target
 }

@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"noyau.dev/guest/event"
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 )
@@ -10,7 +9,10 @@ import (
 func (t *Tree) openFifo(p place, flags uint32) (kernel.File, linux.Errno) {
 	n := p.ino
 	if n.fifo == nil {
-		n.fifo = new(event.Fifo)
+		if kernel.NewFifo == nil {
+			return nil, linux.ENXIO
+		}
+		n.fifo = kernel.NewFifo()
 	}
 	n.opens++
 	t.mu.Unlock()

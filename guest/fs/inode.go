@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"noyau.dev/guest/event"
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 	"noyau.dev/guest/rt"
@@ -26,7 +25,7 @@ type inode struct {
 	data *content     // regular files with content of their own
 	host *hostContent // regular files whose content is still behind a handle
 	link string       // symbolic links
-	fifo *event.Fifo  // named pipes, once opened
+	fifo kernel.Fifo  // named pipes, once opened
 	sock any          // names of unix sockets: what the sockets brick bound
 	dyn  *dynamic     // files of /proc and devices
 	exec *string      // the name of the image that it stands for

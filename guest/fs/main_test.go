@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"noyau.dev/abi"
+	_ "noyau.dev/guest/event" // pipes
 	"noyau.dev/guest/host"
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"

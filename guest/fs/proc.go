@@ -16,14 +16,20 @@ func (t *Tree) mountProc() {
 	n.dyn = &dynamic{fill: t.fillProc}
 }
 
+// The functions that make files of /proc are called from many places and once each: inlined
+// they would be a good part of the package.
+//
+//go:noinline
 func (t *Tree) procFile(dir *inode, name string, gen func() []byte) {
 	t.system(dir, name, linux.S_IFREG|0o444).dyn = &dynamic{gen: gen}
 }
 
+//go:noinline
 func (t *Tree) procText(dir *inode, name, text string) {
 	t.procFile(dir, name, func() []byte { return []byte(text) })
 }
 
+//go:noinline
 func (t *Tree) procDir(dir *inode, name string) *inode {
 	return t.system(dir, name, linux.S_IFDIR|0o555)
 }
@@ -51,9 +57,9 @@ func (t *Tree) fillProc(proc *inode) {
 	t.procText(proc, "filesystems", "nodev\ttmpfs\nnodev\tproc\nnodev\tnoyau\n")
 	t.procText(proc, "cmdline", "\n")
 	t.system(proc, "sys", linux.S_IFDIR|0o555).dyn = &dynamic{fill: t.fillSys}
-	if len(kernel.ProcNet) > 0 {
+	if kernel.ProcNet != nil {
 		net := t.procDir(proc, "net")
-		for name, gen := range kernel.ProcNet {
+		for name, gen := range kernel.ProcNet() {
 			t.procFile(net, name, gen)
 		}
 	}

@@ -89,11 +89,14 @@ func memory() (virtual, resident uint64) {
 	return m.Sys, m.Sys - m.HeapReleased
 }
 
-// field appends one line of /proc/self/status.
+// field appends one line of /proc/self/status. It is called for each, and so not inlined.
+//
+//go:noinline
 func field(b []byte, name, value string) []byte {
 	return append(append(append(append(b, name...), ":\t"...), value...), '\n')
 }
 
+//go:noinline
 func kib(n uint64) string { return strconv.FormatUint(n>>10, 10) + " kB" }
 
 func procStatus() []byte {
@@ -138,22 +141,21 @@ func procStat() []byte {
 	virtual, resident := memory()
 	b := strconv.AppendInt(nil, int64(pid()), 10)
 	b = append(append(append(b, " ("...), comm()...), ") R "...)
-	add := func(s string) { b = append(append(b, s...), ' ') }
-	add(strconv.FormatUint(uint64(rt.Boot().PPID), 10))
-	add(strconv.Itoa(pid()))             // process group
-	add(strconv.Itoa(pid()))             // session
-	add("0 -1 4194304 0 0 0 0")          // terminal, its group, flags, page faults
-	add(ticks(rt.CPUTime()))             // user time
-	add("0 0 0 20 0 1 0")                // system and children's time, priority, nice, threads, itrealvalue
-	add(ticks(started))                  // start, since boot
-	add(strconv.FormatUint(virtual, 10)) // bytes
-	add(strconv.FormatUint(resident/abi.PageSize, 10))
-	add(strconv.FormatUint(linux.RLIM_INFINITY, 10))
-	for range 27 {
-		add("0")
+	id := strconv.Itoa(pid())
+	for _, s := range [...]string{
+		strconv.FormatUint(uint64(rt.Boot().PPID), 10),
+		id, id, // process group, session
+		"0 -1 4194304 0 0 0 0", // terminal, its group, flags, page faults
+		ticks(rt.CPUTime()),    // user time
+		"0 0 0 20 0 1 0",       // system and children's time, priority, nice, threads, itrealvalue
+		ticks(started),         // start, since boot
+		strconv.FormatUint(virtual, 10),
+		strconv.FormatUint(resident/abi.PageSize, 10),
+		strconv.FormatUint(linux.RLIM_INFINITY, 10),
+	} {
+		b = append(append(b, s...), ' ')
 	}
-	b[len(b)-1] = '\n'
-	return b
+	return append(append(b, strings.Repeat("0 ", 26)...), "0\n"...)
 }
 
 func procStatm() []byte {
@@ -178,12 +180,6 @@ func procMaps() []byte {
 
 func procLimits() []byte {
 	b := []byte("Limit                     Soft Limit           Hard Limit           Units     \n")
-	pad := func(s string, n int) {
-		b = append(b, s...)
-		for i := len(s); i < n; i++ {
-			b = append(b, ' ')
-		}
-	}
 	for i, l := range [...][2]string{
 		{"Max cpu time", "seconds"}, {"Max file size", "bytes"}, {"Max data size", "bytes"}, {"Max stack size", "bytes"},
 		{"Max core file size", "bytes"}, {"Max resident set", "bytes"}, {"Max processes", "processes"},
@@ -193,10 +189,9 @@ func procLimits() []byte {
 		if f := kernel.Registered(linux.SYS_PRLIMIT64); f != nil {
 			f(kernel.Args{A2: uintptr(i), A4: addrOf(r)})
 		}
-		pad(l[0], 26)
-		pad(limitText(r.Cur), 21)
-		pad(limitText(r.Max), 21)
-		pad(l[1], 10)
+		for j, s := range [...]string{l[0], limitText(r.Cur), limitText(r.Max), l[1]} {
+			b = append(append(b, s...), strings.Repeat(" ", max(0, [...]int{26, 21, 21, 10}[j]-len(s)))...)
+		}
 		b = append(b, '\n')
 	}
 	return b

@@ -165,6 +165,11 @@ func init() {
 	})
 	kernel.Register(linux.SYS_OPENAT2, sysOpenat2)
 	kernel.Register(linux.SYS_MEMFD_CREATE, sysMemfd)
+}
+
+// StartInotify registers the calls of inotify: a brick of its own, linked if the program can
+// make an instance.
+func StartInotify() {
 	kernel.Register(linux.SYS_INOTIFY_INIT, func(kernel.Args) (uintptr, linux.Errno) { return sysInotifyInit(0) })
 	kernel.Register(linux.SYS_INOTIFY_INIT1, func(a kernel.Args) (uintptr, linux.Errno) { return sysInotifyInit(flag(a.A1)) })
 	kernel.Register(linux.SYS_INOTIFY_ADD_WATCH, sysAddWatch)

@@ -1,6 +1,7 @@
 // Package ipc is the brick of what members of a family share besides their memory of
-// before the fork: connections and memory that the monitor makes. It registers its
-// private system calls with package kernel when it is linked.
+// before the fork: connections and memory that the monitor makes. Its private system calls
+// are linked if the program can make them (Start); connections that a pVM was given by
+// whoever started it are in every image.
 package ipc
 
 import (

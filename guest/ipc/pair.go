@@ -11,8 +11,6 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() { kernel.Register(abi.SysPair, pair) }
-
 // An End is one end of a pair. Both are this pVM's until it forks; then all
 // members have them, and what one reads no other does.
 //

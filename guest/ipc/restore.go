@@ -21,6 +21,9 @@ var channels struct {
 	m  map[*Channel]struct{}
 }
 
+// keepAreas and thawAreas are the same for what Start's calls make, if they are there.
+var keepAreas, thawAreas = func() {}, func() {}
+
 func init() {
 	kernel.OnSnapshot(keep, thaw)
 	kernel.OnRestore(rejoin)
@@ -62,13 +65,7 @@ func keep() {
 	for _, c := range all() {
 		host.RequestWith(abi.Msg{Op: abi.OpKeep, A: uint64(c.handle), B: c.pair, C: c.end}, c.handle)
 	}
-	for _, a := range allAreas() {
-		for i, h := range a.handle {
-			if h >= 0 {
-				host.RequestWith(abi.Msg{Op: abi.OpKeep, A: uint64(h), B: a.id, C: uint64(i)}, h)
-			}
-		}
-	}
+	keepAreas()
 }
 
 // frozen is set while gate is held: the handles of a pVM that has just been restored are not
@@ -78,13 +75,7 @@ var frozen atomic.Bool
 func thaw() {
 	frozen.Store(false)
 	gate.Unlock()
-	for _, a := range allAreas() {
-		if kernel.Restored() {
-			a.ding()
-		} else {
-			a.tell() // the other end may have gone meanwhile: see End.gone
-		}
-	}
+	thawAreas()
 }
 
 // rejoin asks for the ends of pairs that this pVM had. What the monitor does not know stays

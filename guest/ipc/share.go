@@ -11,11 +11,15 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() {
+// Start registers the calls that make pairs and shared memory: a brick, linked if the program
+// can make such calls (package noyau.dev/pvm does).
+func Start() {
+	kernel.Register(abi.SysPair, pair)
 	kernel.Register(abi.SysShare, share)
 	kernel.Register(abi.SysShareWait, shareWait)
 	kernel.Register(abi.SysShareWake, shareWake)
 	kernel.OnRestore(reshare)
+	keepAreas, thawAreas = keepAll, thawAll
 }
 
 // An area is a piece of shared memory, and the connection by which those that wait for
@@ -301,6 +305,27 @@ func (a *area) ding() {
 		host.Send(h, ding[:], 0)
 		if c := a.end[i]; c != nil {
 			c.tell(rt.In | rt.Out)
+		}
+	}
+}
+
+// keepAll is keep for areas.
+func keepAll() {
+	for _, a := range allAreas() {
+		for i, h := range a.handle {
+			if h >= 0 {
+				host.RequestWith(abi.Msg{Op: abi.OpKeep, A: uint64(h), B: a.id, C: uint64(i)}, h)
+			}
+		}
+	}
+}
+
+func thawAll() {
+	for _, a := range allAreas() {
+		if kernel.Restored() {
+			a.ding()
+		} else {
+			a.tell() // the other end may have gone meanwhile: see End.gone
 		}
 	}
 }

@@ -18,9 +18,11 @@ var calls [maxCall]Call
 // private are the calls that Linux does not have, from abi.SysPrivate on.
 var private [abi.SysPrivates]Call
 
-// Register makes f the answer to call nr. Bricks call it from their init
-// functions or from an OnInit hook; a later registration replaces an earlier
-// one.
+// Register makes f the answer to call nr. Bricks call it from their Start, or
+// package init, functions, or from an OnInit hook; a later registration replaces
+// an earlier one.
+//
+//go:noinline
 func Register(nr int, f Call) { *slot(uintptr(nr)) = f }
 
 // Registered returns the answer to call nr, so that a brick can go before it.

@@ -51,7 +51,7 @@ func SetMaps(written func(key any, off, n int64)) (exist *atomic.Bool) {
 var inits []func(*host.Boot)
 
 // OnInit registers f to run in Init, in the order of registration. Bricks call
-// it from their package init functions.
+// it from their Start, or package init, functions.
 func OnInit(f func(*host.Boot)) { inits = append(inits, f) }
 
 var forks []func()

@@ -1,5 +1,5 @@
 // Package mem is the brick of memory maps: mmap and its family for apps. The Go
-// heap is not its business.
+// heap is not its business. It is linked if the program can make maps.
 //
 // Anonymous maps are pages of rt. A file of the host is mapped by the host,
 // shared, where the isolation can do that; every other file map is a copy that
@@ -20,7 +20,8 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() {
+// Start registers the brick's system calls and hooks.
+func Start() {
 	kernel.Register(linux.SYS_MMAP, mmap)
 	kernel.Register(linux.SYS_MUNMAP, munmap)
 	kernel.Register(linux.SYS_MREMAP, mremap)

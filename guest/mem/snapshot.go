@@ -14,7 +14,7 @@ var cut []piece
 type piece struct{ start, end uintptr }
 
 // Freeze runs before package volume stops what uses its files, and thaw after it lets that go
-// on: packages are initialised in the order of their paths.
+// on: that one registers its functions in OnInit, when all bricks have.
 
 // freeze takes away the pages of maps that lie behind the end of the file: whoever reads
 // them gets SIGBUS, and a snapshot reads all. The content of other pages goes into the

@@ -6,29 +6,34 @@ import (
 	"noyau.dev/guest/rt"
 )
 
-func init() {
-	for nr, f := range map[int]kernel.Call{
-		linux.SYS_SOCKET:      sysSocket,
-		linux.SYS_SOCKETPAIR:  sysSocketpair,
-		linux.SYS_BIND:        sysBind,
-		linux.SYS_LISTEN:      sysListen,
-		linux.SYS_ACCEPT:      func(a kernel.Args) (uintptr, linux.Errno) { return accept4(a, 0) },
-		linux.SYS_ACCEPT4:     func(a kernel.Args) (uintptr, linux.Errno) { return accept4(a, a.A4) },
-		linux.SYS_CONNECT:     sysConnect,
-		linux.SYS_GETSOCKNAME: func(a kernel.Args) (uintptr, linux.Errno) { return sysName(a, false) },
-		linux.SYS_GETPEERNAME: func(a kernel.Args) (uintptr, linux.Errno) { return sysName(a, true) },
-		linux.SYS_GETSOCKOPT:  sysGetsockopt,
-		linux.SYS_SETSOCKOPT:  sysSetsockopt,
-		linux.SYS_SHUTDOWN:    sysShutdown,
-		linux.SYS_SENDTO:      sysSendto,
-		linux.SYS_RECVFROM:    sysRecvfrom,
-		linux.SYS_SENDMSG:     sysSendmsg,
-		linux.SYS_RECVMSG:     sysRecvmsg,
-		linux.SYS_SENDMMSG:    sysSendmmsg,
-		linux.SYS_RECVMMSG:    sysRecvmmsg,
-	} {
-		kernel.Register(nr, f)
-	}
+// Start registers the brick's system calls and hooks.
+func Start() {
+	startCalls()
+	kernel.ProcNet = procNet
+	kernel.OnInit(given)
+	kernel.OnFork(letGo)
+	kernel.OnRestore(republish)
+}
+
+func startCalls() {
+	kernel.Register(linux.SYS_SOCKET, sysSocket)
+	kernel.Register(linux.SYS_SOCKETPAIR, sysSocketpair)
+	kernel.Register(linux.SYS_BIND, sysBind)
+	kernel.Register(linux.SYS_LISTEN, sysListen)
+	kernel.Register(linux.SYS_ACCEPT, func(a kernel.Args) (uintptr, linux.Errno) { return accept4(a, 0) })
+	kernel.Register(linux.SYS_ACCEPT4, func(a kernel.Args) (uintptr, linux.Errno) { return accept4(a, a.A4) })
+	kernel.Register(linux.SYS_CONNECT, sysConnect)
+	kernel.Register(linux.SYS_GETSOCKNAME, func(a kernel.Args) (uintptr, linux.Errno) { return sysName(a, false) })
+	kernel.Register(linux.SYS_GETPEERNAME, func(a kernel.Args) (uintptr, linux.Errno) { return sysName(a, true) })
+	kernel.Register(linux.SYS_GETSOCKOPT, sysGetsockopt)
+	kernel.Register(linux.SYS_SETSOCKOPT, sysSetsockopt)
+	kernel.Register(linux.SYS_SHUTDOWN, sysShutdown)
+	kernel.Register(linux.SYS_SENDTO, sysSendto)
+	kernel.Register(linux.SYS_RECVFROM, sysRecvfrom)
+	kernel.Register(linux.SYS_SENDMSG, sysSendmsg)
+	kernel.Register(linux.SYS_RECVMSG, sysRecvmsg)
+	kernel.Register(linux.SYS_SENDMMSG, sysSendmmsg)
+	kernel.Register(linux.SYS_RECVMMSG, sysRecvmmsg)
 }
 
 // get returns the socket of fd. The caller puts the description back.

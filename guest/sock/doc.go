@@ -1,7 +1,7 @@
 // Package sock is the sockets brick of the library OS: TCP and UDP over
 // loopback in memory, unix sockets, routing netlink, and TCP and UDP to the
-// outside by handles of the monitor. It registers its system calls when it is
-// linked in.
+// outside by handles of the monitor. It is linked if the program can make
+// sockets.
 //
 // A connection inside the pVM is two halves (half.go), a listener a queue of
 // connections (stream.go), a datagram socket a queue of segments (dgram.go),

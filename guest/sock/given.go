@@ -11,8 +11,6 @@ import (
 // socket then, and whoever accepts first has a connection. One that is not published
 // is this pVM's own and cannot be given.
 
-func init() { kernel.OnInit(given) }
-
 // HostListener implements kernel.HostListener.
 func (s *Socket) HostListener() (handle int32, name uint32, about []byte) {
 	netMu.Lock()

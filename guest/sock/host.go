@@ -230,11 +230,6 @@ func (s *Socket) publish(backlog int) linux.Errno {
 	return s.published(&r, e, stListen)
 }
 
-func init() {
-	kernel.OnFork(letGo)
-	kernel.OnRestore(republish)
-}
-
 // before are the listeners and the UDP sockets of a pVM that has just been restored, and
 // what was behind them.
 var before struct {

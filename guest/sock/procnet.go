@@ -3,15 +3,14 @@ package sock
 import (
 	"strconv"
 
-	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 )
 
 // The files of /proc/net that programs read: what interfaces, routes and
 // multicast groups there are, and the sockets.
-func init() {
+func procNet() map[string]func() []byte {
 	text := func(s string) func() []byte { return func() []byte { return []byte(s) } }
-	kernel.ProcNet = map[string]func() []byte{
+	return map[string]func() []byte{
 		"dev": text("Inter-|   Receive                                                |  Transmit\n" +
 			" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n" +
 			"    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n" +

@@ -20,6 +20,7 @@ func number(b []byte, v uint64, base uint64) []byte {
 	}
 }
 
+//go:noinline
 func dec(b []byte, v int64) []byte {
 	if v < 0 {
 		return number(append(b, '-'), uint64(-v), 10)
@@ -27,6 +28,7 @@ func dec(b []byte, v int64) []byte {
 	return number(b, uint64(v), 10)
 }
 
+//go:noinline
 func hex(b []byte, v uintptr) []byte {
 	if v == 0 {
 		return append(b, '0')
@@ -34,6 +36,7 @@ func hex(b []byte, v uintptr) []byte {
 	return number(append(b, "0x"...), uint64(v), 16)
 }
 
+//go:noinline
 func pointer(b []byte, v uintptr) []byte {
 	if v == 0 {
 		return append(b, "NULL"...)
@@ -81,6 +84,8 @@ type named struct {
 }
 
 // name prints the name of a value, flags those of its bits.
+//
+//go:noinline
 func name(b []byte, v uint32, table []named) []byte {
 	for i := range table {
 		if table[i].v == v {

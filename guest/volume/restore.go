@@ -21,8 +21,11 @@ var opened struct {
 }
 
 func init() {
-	kernel.OnSnapshot(gate.Lock, gate.Unlock)
-	kernel.OnRestore(reopen)
+	// After those of the bricks: whoever freezes what lies on a file still uses it.
+	kernel.OnInit(func(*host.Boot) {
+		kernel.OnSnapshot(gate.Lock, gate.Unlock)
+		kernel.OnRestore(reopen)
+	})
 }
 
 func remember(n *node, f *file) {

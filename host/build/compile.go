@@ -69,8 +69,8 @@ func buildImage(ctx context.Context, o Options) (Result, error) {
 	if err := compile(ctx, tc, o, flags, env, raw); err != nil {
 		return Result{}, err
 	}
-	if before != identity(raw) && wantsSockets(raw) {
-		flags[len(flags)-1] += ",noyau_sockets"
+	if before != identity(raw) && wantsAllBricks(raw) {
+		flags[len(flags)-1] += ",noyau_bricks"
 		if err := compile(ctx, tc, o, flags, env, raw); err != nil {
 			return Result{}, err
 		}
@@ -263,7 +263,10 @@ func finish(raw, img string, o Options) (image.Manifest, error) {
 	for _, s := range info.Settings {
 		m.Settings[s.Key] = s.Value
 	}
-	if m.Bricks, err = bricks(tmp); err != nil {
+	if err := startBricks(tmp); err != nil {
+		return image.Manifest{}, err
+	}
+	if m.Bricks, err = listBricks(tmp); err != nil {
 		return image.Manifest{}, err
 	}
 	if m, err = image.Append(tmp, m); err != nil {
@@ -273,52 +276,6 @@ func finish(raw, img string, o Options) (image.Manifest, error) {
 		return image.Manifest{}, err
 	}
 	return m, os.Rename(tmp, img)
-}
-
-// bricks lists the packages of the library OS that were linked.
-func bricks(file string) ([]string, error) {
-	funcs, err := image.Functions(file)
-	if err != nil {
-		return nil, err
-	}
-	seen := map[string]bool{}
-	var out []string
-	for _, f := range funcs {
-		if f.Name == "noyau.dev/pvm.ForkWithout" {
-			out = append(out, image.BrickFork)
-		}
-		rest, ok := strings.CutPrefix(f.Name, "internal/noyau/")
-		if !ok {
-			continue
-		}
-		name, _, _ := strings.Cut(rest, ".")
-		if !seen[name] && name != "rt" && name != "linux" && name != "abi" {
-			seen[name] = true
-			out = append(out, name)
-		}
-	}
-	return out, nil
-}
-
-// wantsSockets reports whether the program makes sockets by system calls of its own,
-// without package net, which brings the brick along.
-func wantsSockets(file string) bool {
-	funcs, err := image.Functions(file)
-	if err != nil {
-		return false
-	}
-	makes := false
-	for _, f := range funcs {
-		if strings.HasPrefix(f.Name, "internal/noyau/sock.") {
-			return false
-		}
-		pkg, name, _ := strings.Cut(f.Name[strings.LastIndexByte(f.Name, '/')+1:], ".")
-		switch name {
-		case "Socket", "socket", "Socketpair", "socketpair":
-			makes = makes || pkg == "syscall" || pkg == "unix"
-		}
-	}
-	return makes
 }
 
 // identity tells whether a file is still the same one.

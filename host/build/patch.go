@@ -16,7 +16,8 @@ type edit struct {
 
 // parseEdits reads an .edit file: free text, then any number of
 //
-//	<<<<            (or "<<<< all N": N occurrences, all replaced)
+//	<<<<            (or "<<<< all N": N occurrences, all replaced;
+//	                or "<<<< within N": likewise, of a part of a line)
 //	old lines
 //	====
 //	new lines
@@ -32,16 +33,18 @@ func parseEdits(text string) ([]edit, error) {
 		inOld
 		inNew
 	)
-	state := outside
+	state, within := outside, false
 	for i, line := range strings.SplitAfter(text, "\n") {
 		word := strings.TrimRight(line, "\n")
 		switch {
 		case state == outside && strings.HasPrefix(word, "<<<<"):
 			cur = &edit{count: 1}
-			if arg := strings.TrimSpace(word[4:]); arg != "" {
-				n, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(arg, "all")))
-				if err != nil || n < 1 || !strings.HasPrefix(arg, "all") {
-					return nil, fmt.Errorf("line %d: want <<<< or <<<< all N, found %q", i+1, word)
+			within = false
+			if arg := strings.Fields(word[4:]); len(arg) > 0 {
+				n, err := strconv.Atoi(arg[len(arg)-1])
+				within = arg[0] == "within"
+				if err != nil || n < 1 || len(arg) != 2 || arg[0] != "all" && !within {
+					return nil, fmt.Errorf("line %d: want <<<<, <<<< all N or <<<< within N, found %q", i+1, word)
 				}
 				cur.count = n
 			}
@@ -55,6 +58,9 @@ func parseEdits(text string) ([]edit, error) {
 			buf.Reset()
 			if cur.old == "" {
 				return nil, fmt.Errorf("line %d: an edit without old text", i+1)
+			}
+			if within {
+				cur.old, cur.new = strings.TrimSuffix(cur.old, "\n"), strings.TrimSuffix(cur.new, "\n")
 			}
 			edits = append(edits, *cur)
 			state = outside

@@ -12,6 +12,9 @@ func TestApply(t *testing.T) {
 	}{
 		{"once", "why\n<<<<\nb\n====\nB\n>>>>\n", "a\nB\na\nc\n", ""},
 		{"all", "<<<< all 2\na\n====\nA\n>>>>\n", "A\nb\nA\nc\n", ""},
+		{"part of a line", "<<<<\nb\n====\nbee(1)\n>>>>\n<<<< within 1\nbee(\n====\nB(\n>>>>\n", "a\nB(1)\na\nc\n", ""},
+		{"within wrong count", "<<<< within 1\na\n====\nx\n>>>>\n", "", "occurs 2 times, want 1"},
+		{"within without count", "<<<< within\na\n====\nx\n>>>>\n", "", "want <<<<"},
 		{"in order", "<<<<\nb\n====\nx\n>>>>\n<<<<\nx\n====\ny\n>>>>\n", "a\ny\na\nc\n", ""},
 		{"delete", "<<<<\nb\n====\n>>>>\n", "a\na\nc\n", ""},
 		{"missing anchor", "<<<<\nq\n====\nx\n>>>>\n", "", `anchor "q" occurs 0 times, want 1`},

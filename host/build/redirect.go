@@ -50,15 +50,11 @@ func account(file string) error {
 // to the library OS's own, and its SYSCALL with a trap.
 func redirect(file string, findings []image.Finding) error {
 	var target uint64
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	f, e, err := openWritable(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	e, err := elf.NewFile(f)
-	if err != nil {
-		return err
-	}
 	for _, x := range findings {
 		if !known(x.Func) {
 			continue
@@ -69,9 +65,7 @@ func redirect(file string, findings []image.Finding) error {
 			}
 		}
 		entry := x.Addr - x.Offset
-		jmp := []byte{0xe9, 0, 0, 0, 0}
-		binary.LittleEndian.PutUint32(jmp[1:], uint32(int32(int64(target)-int64(entry)-5)))
-		if err := poke(f, e, entry, jmp); err != nil {
+		if err := poke(f, e, entry, jump(entry, target)); err != nil {
 			return err
 		}
 		if err := poke(f, e, x.Addr, []byte{0xcc, 0xcc}); err != nil {
@@ -79,6 +73,26 @@ func redirect(file string, findings []image.Finding) error {
 		}
 	}
 	return f.Close()
+}
+
+func openWritable(file string) (*os.File, *elf.File, error) {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := elf.NewFile(f)
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, e, nil
+}
+
+// jump is a JMP instruction at one address to another.
+func jump(at, to uint64) []byte {
+	b := []byte{0xe9, 0, 0, 0, 0}
+	binary.LittleEndian.PutUint32(b[1:], uint32(int32(int64(to)-int64(at)-int64(len(b)))))
+	return b
 }
 
 // known reports whether name is one of redirected, also where a module is vendored.

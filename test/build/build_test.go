@@ -111,6 +111,9 @@ func TestRun(t *testing.T) {
 		{name: "a Go file", archive: "features.txtar", args: []string{"run", "single/one.go"}, want: "one file\n"},
 		{name: "system calls of x/sys in assembly", archive: "xsys.txtar", args: []string{"run", "."},
 			want: "pid 1\nuid 0\nsocket ok\n"},
+		// Frames are larger then, and the way to the library OS must fit in what a stack has left.
+		{name: "not optimized", archive: "xsys.txtar", args: []string{"run", "-gcflags", "all=-N -l", "."},
+			want: "pid 1\nuid 0\nsocket ok\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(unpack(t, c.archive), c.dir)

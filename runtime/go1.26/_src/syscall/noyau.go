@@ -4,19 +4,15 @@ package syscall
 // becomes a function call.
 
 import (
-	_ "internal/noyau/event"
-	_ "internal/noyau/fs"
-	_ "internal/noyau/ipc"
 	"internal/noyau/kernel"
-	_ "internal/noyau/mem"
 	_ "internal/noyau/proc"
 	_ "internal/noyau/trace"
 	_ "internal/noyau/volume"
 	"unsafe"
 )
 
-// noyauCall is a system call whose arguments point into the caller's stack.
-type noyauCall struct {
+// noyauPin is a system call whose arguments point into the caller's stack.
+type noyauPin struct {
 	trap   uintptr
 	a      [6]uintptr
 	r1, r2 uintptr
@@ -43,17 +39,16 @@ func noyauSyscall(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, err Err
 }
 
 func noyauAnswer(p uintptr) {
-	c := (*noyauCall)(unsafe.Pointer(p))
+	c := (*noyauPin)(unsafe.Pointer(p))
 	r1, r2, e := kernel.Syscall(c.trap, c.a[0], c.a[1], c.a[2], c.a[3], c.a[4], c.a[5])
 	c.r1, c.r2, c.errno = r1, r2, uintptr(e)
 }
 
 func noyauAnchor() uintptr
 
-var noyauKeep uintptr
-
 func init() {
 	noyauSetAnswer(noyauAnswer)
 	noyauKeep = noyauAnchor()
+	noyauStart()
 	kernel.Init()
 }

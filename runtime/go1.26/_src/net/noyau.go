@@ -1,4 +1,0 @@
-package net
-
-// A program that imports net has the sockets brick.
-import _ "internal/noyau/sock"
