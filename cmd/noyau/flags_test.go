@@ -269,3 +269,27 @@ func TestCommands(t *testing.T) {
 		t.Errorf("for a slip of the pen there are %d commands", n)
 	}
 }
+
+// TestMayBeVM: a runner is launched ahead of commands that may need one, wherever the flag stands.
+func TestMayBeVM(t *testing.T) {
+	for args, want := range map[string]bool{
+		"hello.img":                         true,
+		"--isolation vm hello.img":          true,
+		"--isolation=vm hello.img":          true,
+		"--isolation process hello.img":     false,
+		"-p 80 --isolation=process x":       false,
+		"-m 64M x":                          false,
+		"--memory=64M x":                    false,
+		"--cpus 2 x":                        false,
+		"--pids-limit=3 x":                  false,
+		"--fork 4 x":                        false,
+		"-- --isolation process":            true,
+		"--isolation":                       true,
+		"--name process hello.img":          true,
+		"hello.img --isolation=process arg": false, // in vain, if it is the app's
+	} {
+		if got := mayBeVM(strings.Fields(args)); got != want {
+			t.Errorf("%q: %v, want %v", args, got, want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,7 @@ import (
 	"noyau.dev/host/process"
 	"noyau.dev/host/snapshot"
 	"noyau.dev/host/state"
+	"noyau.dev/host/vm"
 )
 
 // Exit codes of our own, as docker has them.
@@ -61,7 +63,8 @@ func run(args []string) int {
 }
 
 // begin has begun what takes longest of commands that run a pVM in this process: the
-// namespaces that it will be in. An error is said by the isolation that needs them.
+// namespaces that it will be in, and a runner if it may be a virtual machine. An error is said
+// by the isolation that needs them.
 func begin(args []string) {
 	if len(args) == 0 {
 		return
@@ -74,9 +77,33 @@ func begin(args []string) {
 			}
 		}
 		process.Prepare()
+		if mayBeVM(args[1:]) {
+			vm.Early()
+		}
 	case "monitor":
 		process.Prepare()
 	}
+}
+
+// mayBeVM guesses from the arguments of a command whether it will start a virtual machine
+// for which a runner can be launched before more is known.
+func mayBeVM(args []string) bool {
+	for i, a := range args {
+		switch name, value, set := strings.Cut(a, "="); name {
+		case "--isolation":
+			if !set && i+1 < len(args) {
+				value = args[i+1]
+			}
+			if value == "process" {
+				return false
+			}
+		case "-m", "--memory", "--cpus", "--pids-limit", "--fork":
+			return false
+		case "--":
+			return true
+		}
+	}
+	return true
 }
 
 // complain prints an error the way all of them are printed.

@@ -27,6 +27,18 @@ func SparePID() int {
 	return spare.s.p.PID()
 }
 
+// EarlyPID waits for the runner that Early launches, and is its number.
+func EarlyPID() int {
+	early.Lock()
+	defer early.Unlock()
+	s := <-early.coming
+	early.coming <- s
+	if s == nil {
+		return 0
+	}
+	return s.p.PID()
+}
+
 // NoSpares says whether runners are made ahead, for benchmarks of starts without.
 func NoSpares(no bool) {
 	zygotes.Lock()

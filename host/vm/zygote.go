@@ -162,11 +162,14 @@ func (z *shell) bear(how []byte, spec *process.Spec) (*shell, error) {
 	return &shell{p, ours}, nil
 }
 
-// fromZygote runs an image in a process that the zygote makes for it. It returns nil
-// without an error if there is no zygote, or the pVM is not for one.
+// fromZygote runs an image in a process that the zygote makes for it, or that is there
+// already. It returns nil without an error if there is none, or the pVM is not for one.
 func fromZygote(s *monitor.Spec, page *timingPage) (*process.Process, error) {
 	spec := &process.Spec{Allow: process.Allow{SendAnywhere: s.NetOut, Fork: s.Fork}, Leash: s.Leash, Files: s.Handles, Memory: s.Memory, CPU: s.CPU, Pids: s.Pids}
-	sh, err := takeSpare(spec), error(nil)
+	sh, err := takeEarly(spec), error(nil)
+	if sh == nil {
+		sh = takeSpare(spec)
+	}
 	if sh == nil {
 		sh, err = borne(runner.ZygoteRun, spec)
 	}

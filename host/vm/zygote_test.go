@@ -189,8 +189,7 @@ func TestSpare(t *testing.T) {
 	}
 	take(monitor.Config{})
 	third := waitSpare(t)
-	unix.Kill(third, unix.SIGKILL)
-	dead(t, third)
+	kill(t, third)
 	if pid := take(monitor.Config{}); pid == third {
 		t.Error("a dead process was taken")
 	}
@@ -200,6 +199,15 @@ func TestSpare(t *testing.T) {
 		t.Errorf("process %d is there without a zygote", pid)
 	}
 	dead(t, last)
+}
+
+// kill kills a process and waits until it has ended.
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	dead(t, pid)
 }
 
 // dead waits until a process has ended, reaped or not.

@@ -20,6 +20,7 @@ const (
 	envCPUID = "NOYAU_VM_CPUID="
 	envMark  = "+"
 	shellRun = "shell"
+	earlyRun = "early"
 	// templateRun, and the limit of the guest's memory in bytes.
 	templateRun = "template "
 	zygoteRun   = "zygote"
@@ -66,7 +67,7 @@ type orders struct {
 	stats, shell       bool
 	zygote             bool
 	isBorn, direct     bool   // a zygote has made it; its order comes unasked
-	early              bool   // but later
+	spare              bool   // but later
 	began              int64  // when
 	ahead              *ahead // what the zygote had for it
 	template           bool   // a shell of one image and one snapshot, which come first
@@ -90,8 +91,8 @@ func parseEnv(env []string) (o orders, guest []string, err error) {
 			o.cpuid = make([]kvm.CPUIDEntry, len(b)/size)
 			copy(cpuidBytes(o.cpuid), b)
 		} else if s, ok := strings.CutPrefix(e, envRun); ok {
-			if s == shellRun {
-				o.shell, o.kvm = true, shellKVM
+			if s == shellRun || s == earlyRun {
+				o.shell, o.direct, o.kvm = true, s == earlyRun, shellKVM
 				continue
 			}
 			if s == zygoteRun {

@@ -32,6 +32,10 @@ func ShellEnv(cpuid []kvm.CPUIDEntry) []string {
 	return append(base(cpuid), envRun+shellRun)
 }
 
+// EarlyEnv returns the environment of a shell that needs not say that it is ready: its order
+// will come unasked.
+func EarlyEnv(cpuid []kvm.CPUIDEntry) []string { return append(base(cpuid), envRun+earlyRun) }
+
 // TemplateEnv returns the environment of a template: a shell for pVMs of one snapshot, with
 // this limit of memory. It is sent ShellImage with the image, the snapshot and handles first:
 // see standby.
@@ -129,7 +133,7 @@ func waitForImage(m *machine.Machine, o *orders, cfg *Config) error {
 	if err := m.VM.Raise(raised); err != nil {
 		return err
 	}
-	if o.early {
+	if o.spare {
 		if err := rehearse(m, cfg); err != nil {
 			return err
 		}

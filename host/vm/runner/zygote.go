@@ -239,11 +239,11 @@ func (o *orders) born(kind, memory uint64, mail uintptr) (again bool, err error)
 		}
 		return true, nil
 	case bornRun, bornSpare:
-		o.direct, o.early = true, kind == bornSpare
+		o.direct, o.spare = true, kind == bornSpare
 	case bornTemplate:
 		o.template, o.memory = true, memory
 	}
-	if o.early {
+	if o.spare {
 		name(spareName)
 	} else {
 		name(runnerName)
