@@ -218,10 +218,15 @@ func TestLoadedShells(t *testing.T) {
 // output, which stands for main, and to the end.
 func BenchmarkStart(b *testing.B) {
 	img := image(b, "hello")
-	for _, how := range []string{"process", "vm", "zygote", "shell", "loaded"} {
+	for _, how := range []string{"process", "vm", "zygote", "spare", "shell", "loaded"} {
 		b.Run(how, func(b *testing.B) {
-			if err := vm.Zygote(how == "zygote"); err != nil {
+			vm.NoSpares(how != "spare")
+			defer vm.NoSpares(false)
+			if err := vm.Zygote(how == "zygote" || how == "spare"); err != nil {
 				b.Fatal(err)
+			}
+			if how == "spare" {
+				once(b, img, "vm", "world") // there is none before the first start
 			}
 			isolation := how
 			if how != "process" {
@@ -230,6 +235,11 @@ func BenchmarkStart(b *testing.B) {
 			var main, end, exec []int64
 			var last *monitor.Timing
 			for range b.N {
+				if how == "spare" {
+					b.StopTimer()
+					waitSpare(b)
+					b.StartTimer()
+				}
 				if how == "shell" || how == "loaded" {
 					b.StopTimer()
 					with := ""

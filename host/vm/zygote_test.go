@@ -150,7 +150,7 @@ func TestZygoteSandbox(t *testing.T) {
 }
 
 // waitSpare waits until there is a runner that was made ahead.
-func waitSpare(t *testing.T) int {
+func waitSpare(t testing.TB) int {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		if pid := vm.SparePID(); pid != 0 {
