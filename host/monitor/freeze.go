@@ -26,7 +26,7 @@ const stopPatience = 10 * time.Second
 type freeze struct {
 	f      *family
 	ctx    context.Context
-	create func() (*os.File, error) // a file for a member to write to; of the first first
+	create func() (*os.File, error) // a file for a member to write to
 	list   []*frozen
 }
 

@@ -128,6 +128,50 @@ func saveFamily(t testing.TB, o Options) (path string, written [][]byte) {
 	return path, written
 }
 
+// TestDraftsApart: what members have in hand while they are saved is not the file, so that none can
+// change, or read, what others have in it.
+func TestDraftsApart(t *testing.T) {
+	path, written := saveFamily(t, Options{})
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held *os.File
+	again, image := filepath.Join(t.TempDir(), "again"), filepath.Join(filepath.Dir(path), "image")
+	err = SaveFamily(t.Context(), again, Meta{Image: image}, Options{}, func(_ context.Context, create func() (*os.File, error), m *Meta) (list []*os.File, err error) {
+		m.Family = goldenFamily()
+		m.Volumes = []volume.Spec{{Host: "/h", Guest: "/g"}}
+		for i, b := range written {
+			f, err := create()
+			if err != nil {
+				return nil, err
+			}
+			if i == 0 {
+				held, err = os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDWR, 0)
+				if err != nil {
+					return nil, err
+				}
+			}
+			f.Write(b)
+			list = append(list, f)
+		}
+		return list, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if b, err := io.ReadAll(io.NewSectionReader(held, 0, 1<<30)); err != nil || !bytes.Equal(b, written[0]) {
+		t.Errorf("the first has %d bytes in hand, wrote %d (%v)", len(b), len(written[0]), err)
+	}
+	held.WriteAt(bytes.Repeat([]byte{7}, len(whole)), 0)
+	if s, err := Open(again); err != nil {
+		t.Error("after the first has written more:", err)
+	} else {
+		s.Close()
+	}
+}
+
 // memory puts together what a member is made of.
 func memory(t testing.TB, s *File, at int64) map[uint64]byte {
 	t.Helper()
