@@ -30,7 +30,7 @@ func (l *launch) openSnapshot(c *Config) (err error) {
 	if err := l.snapshot.CheckImage(l.image); err != nil || l.again != nil {
 		return err
 	}
-	return l.openShared()
+	return l.openPieces()
 }
 
 // giveSnapshot gives what a restored pVM begins with.
@@ -50,16 +50,14 @@ func (l *launch) giveSnapshot(boot *boot) error {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	l.give(os.NewFile(uintptr(dead), "dead"))
-	if l.shared == nil {
+	if l.snapshot.Family == nil {
 		return nil
 	}
-	boot.head.Shared = uint32(len(l.handles))
-	fd, err := unix.FcntlInt(fdOf(l.shared), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
+	k := 0
+	if l.again != nil {
+		k = l.again.k
 	}
-	l.give(os.NewFile(uintptr(fd), "shared"))
-	return nil
+	return l.givePieces(l.snapshot.Family.Members[k].Areas)
 }
 
 // volumesOfSnapshot are those that a restored pVM believes in. Which directories they are

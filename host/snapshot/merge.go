@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -116,6 +117,9 @@ func (g *merging) add(i int, d *os.File) error {
 	}
 	g.tables = append(g.tables, own)
 	for _, e := range shared {
+		if p := g.m.Family.piece(e.Addr, e.Len); p == nil || p.Writer != i {
+			return fmt.Errorf("snapshot: member %d wrote shared memory that was not its to write", g.m.Family.Members[i].PID)
+		}
 		at := int64(e.At)
 		if i > 0 {
 			if at, err = g.append(d, e); err != nil {

@@ -188,15 +188,9 @@ func Read(f *os.File) (m Meta, err error) {
 
 // checkContent looks at what the guest wrote: whether a guest of this ABI can read it.
 func (s *File) checkContent() error {
-	places := []int64{0}
-	if s.Family != nil {
-		for i := range s.Family.Members[1:] {
-			places = append(places, s.Family.Members[i+1].At)
-		}
-	}
 	b := make([]byte, abi.SnapData)
-	for _, at := range places {
-		if err := s.checkHeader(b, at); err != nil {
+	for _, x := range s.All() {
+		if err := s.checkHeader(b, &x); err != nil {
 			return err
 		}
 	}
@@ -204,8 +198,8 @@ func (s *File) checkContent() error {
 	return nil
 }
 
-func (s *File) checkHeader(b []byte, at int64) error {
-	if _, err := s.data.ReadAt(b, at); err != nil {
+func (s *File) checkHeader(b []byte, x *Member) error {
+	if _, err := s.data.ReadAt(b, x.At); err != nil {
 		return err
 	}
 	h, wrong := abi.TakeSnap(b, uint64(s.Size))
@@ -218,6 +212,8 @@ func (s *File) checkHeader(b []byte, at int64) error {
 		return fmt.Errorf("it is of %d bytes and says %d", s.Size, h.Size)
 	case h.Shared != 0:
 		return errors.New("it is not complete")
+	case int(h.AreaN) != len(x.Areas):
+		return fmt.Errorf("member %d has %d pieces of shared memory and says %d", x.PID, len(x.Areas), h.AreaN)
 	}
 	s.Headers = append(s.Headers, h)
 	return nil

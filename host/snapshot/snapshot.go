@@ -23,7 +23,7 @@ import (
 )
 
 // Version is that of the description. A file of another is refused.
-const Version = 3
+const Version = 4
 
 const (
 	magic   = "NOYUSNAP"

@@ -448,9 +448,6 @@ func noyauBury() {
 	noyauHostcall(noyauabi.CallDup, file+1, dead, cloexec, 0, 0, 0)
 	noyauHostcall(noyauabi.CallClose, file, 0, 0, 0, 0, 0)
 	noyauHostcall(noyauabi.CallClose, file+1, 0, 0, 0, 0, 0)
-	if shared := uintptr(noyau.boot.Shared); shared != 0 {
-		noyauHostcall(noyauabi.CallClose, shared, 0, 0, 0, 0, 0)
-	}
 	for w := range noyauOpen[:(noyauOpenTop+63)/64] {
 		for i, bits := uintptr(w)*64, noyauOpen[w]; bits != 0; i, bits = i+1, bits>>1 {
 			if bits&1 != 0 {
