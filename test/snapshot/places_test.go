@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bufio"
 	"bytes"
+	"debug/elf"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -162,6 +163,68 @@ func TestShortlivedPairs(t *testing.T) {
 	c.Forks = 2
 	_, out := begin(t, c)
 	pvms.Expect(t, out, 1, "done")
+}
+
+// TestFileOutOfHand: from the first instruction of a snapshot on its file, in which is what
+// all members of a family had, is not in hand.
+func TestFileOutOfHand(t *testing.T) {
+	pairs(t, func(t *testing.T, from, to string) {
+		c := familyConfig(t, from, "idle", "2")
+		spin := spinIn(t, c.Image)
+		file := forge(t, save(t, c, "ready"), func(s *forgery) {
+			for _, m := range s.meta.Family.Members {
+				s.put(uint64(m.At)+atPC, spin)
+			}
+		})
+		i, _ := restore(t, c, to, file)
+		for _, m := range i.Members() {
+			var used time.Duration
+			for end := time.Now().Add(20 * time.Second); used < 50*time.Millisecond; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("member %d does not run: %v", m.PID, used)
+				}
+				for _, now := range i.Members() {
+					if now.PID == m.PID {
+						used = now.Stats.CPU
+					}
+				}
+			}
+			dir := fmt.Sprintf("/proc/%d/fd/", m.Pid)
+			fds, err := os.ReadDir(dir)
+			if err != nil || len(fds) == 0 {
+				t.Fatal(len(fds), err)
+			}
+			for _, fd := range fds {
+				if to, _ := os.Readlink(dir + fd.Name()); to == file {
+					t.Errorf("member %d has the snapshot as descriptor %s", m.PID, fd.Name())
+				}
+			}
+		}
+	})
+}
+
+// spinIn is an address in the image at which, as an instruction, there is a jump to itself.
+func spinIn(t *testing.T, image string) uint64 {
+	t.Helper()
+	f, err := elf.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_LOAD || p.Flags&elf.PF_X == 0 {
+			continue
+		}
+		text, err := io.ReadAll(p.Open())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := bytes.Index(text, []byte{0xeb, 0xfe}); n >= 0 {
+			return p.Vaddr + uint64(n)
+		}
+	}
+	t.Fatal("no instruction jumps to itself")
+	return 0
 }
 
 // table is the table of shared memory of the member whose header is at this place in the file.
