@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
@@ -156,11 +155,6 @@ func (l *launch) openPieces() error {
 	if fam == nil || len(fam.Pieces) == 0 {
 		return nil
 	}
-	data, err := l.snapshot.Data()
-	if err != nil {
-		return err
-	}
-	defer data.Close()
 	l.pieces = make(map[uint64]*os.File, len(fam.Pieces))
 	shares := fam.Shares // both are in the order of places, and each share is in one piece
 	for _, p := range fam.Pieces {
@@ -171,8 +165,7 @@ func (l *launch) openPieces() error {
 		f := os.NewFile(uintptr(fd), "noyau-share")
 		l.pieces[p.At] = f
 		for ; len(shares) > 0 && shares[0].Off < p.At+p.Len; shares = shares[1:] {
-			s := &shares[0]
-			if _, err := io.Copy(io.NewOffsetWriter(f, int64(s.Off-p.At)), io.NewSectionReader(data, s.At, int64(s.Len))); err != nil {
+			if err := l.snapshot.CopyShare(f, &shares[0], int64(shares[0].Off-p.At)); err != nil {
 				return fmt.Errorf("shared memory: %w", err)
 			}
 		}

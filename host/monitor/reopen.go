@@ -35,14 +35,18 @@ func (l *launch) openSnapshot(c *Config) (err error) {
 
 // giveSnapshot gives what a restored pVM begins with.
 func (l *launch) giveSnapshot(boot *boot) error {
-	f, err := l.snapshot.Data()
+	k := 0
+	if l.again != nil {
+		k = l.again.k
+	}
+	f, err := l.snapshot.DataFor(k)
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	boot.head.Restore = uint32(len(l.handles))
 	boot.head.Memory = l.snapshot.Memory
-	if l.again != nil {
-		boot.head.RestoreAt = uint64(l.snapshot.Family.Members[l.again.k].At)
+	if k > 0 {
+		boot.head.RestoreAt = uint64(l.snapshot.Family.Members[k].At)
 	}
 	l.give(f)
 	dead, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -52,10 +56,6 @@ func (l *launch) giveSnapshot(boot *boot) error {
 	l.give(os.NewFile(uintptr(dead), "dead"))
 	if l.snapshot.Family == nil {
 		return nil
-	}
-	k := 0
-	if l.again != nil {
-		k = l.again.k
 	}
 	return l.givePieces(l.snapshot.Family.Members[k].Areas)
 }

@@ -266,6 +266,63 @@ func TestFamily(t *testing.T) {
 	}
 }
 
+// TestApart: a member of another image gets a file in which is what members of that had, where it
+// was, and nothing of others; nobody can write to it.
+func TestApart(t *testing.T) {
+	for _, o := range []Options{{}, {Compress: true}} {
+		path, _ := saveFamily(t, o)
+		s, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		const program = 2
+		for range 2 {
+			f, err := s.DataFor(program)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			whole, err1 := io.ReadAll(io.NewSectionReader(s.data, 0, s.Size))
+			its, err2 := io.ReadAll(io.NewSectionReader(f, 0, 1<<40))
+			if err1 != nil || err2 != nil || len(whole) != len(its) {
+				t.Fatal(len(whole), err1, len(its), err2)
+			}
+			// Of these members what it wrote lies in one piece, without shared memory at the end.
+			at := s.Family.Members[program].At
+			end := at + abi.SnapData + 101*abi.PageSize
+			if !bytes.Equal(its[at:end], whole[at:end]) {
+				t.Error("it has not what it had")
+			}
+			clear(its[at:end])
+			if bytes.Count(its, []byte{0}) != len(its) {
+				t.Error("it has something of others")
+			}
+			if _, err := f.WriteAt([]byte("x"), 0); err == nil {
+				t.Error("it can be written to")
+			}
+		}
+		first, err := s.DataFor(1) // a fork of the first
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer first.Close()
+		if a, b := must(first.Stat())(t), must(s.data.Stat())(t); !os.SameFile(a, b) {
+			t.Error("a fork of the first has another file")
+		}
+	}
+}
+
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
 // TestGoldenFamily reads a file of an earlier build: see TestGolden.
 func TestGoldenFamily(t *testing.T) {
 	golden := filepath.Join("testdata", "family.snap")
@@ -401,6 +458,12 @@ func TestForgedFamily(t *testing.T) {
 		"area: beyond its piece":   func(f *Family) { f.Shares[1].Off = 7 * abi.PageSize },
 		"area: between two":        func(f *Family) { f.Shares[0].Off = 2 * abi.PageSize },
 
+		"area: one, many times": func(f *Family) {
+			f.Shares, f.NextShare, f.Pieces[1].Len = nil, 1<<30, 1<<23
+			for i := range uint64(1000) {
+				f.Shares = append(f.Shares, Share{Off: (4 + i) * abi.PageSize, Len: abi.PageSize, At: abi.SnapData})
+			}
+		},
 		"area: no length":       func(f *Family) { f.Shares[0].Len = 0 },
 		"area: no page":         func(f *Family) { f.Shares[0].Off = 1 },
 		"area: too long":        func(f *Family) { f.Shares[1].Len = 1 << 40 },

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,9 @@ type File struct {
 	Headers []abi.SnapHeader // of the members of a family; else of the pVM
 	name    string
 	data    *os.File // what the guest wrote, as it wrote it
+
+	mu    sync.Mutex
+	apart map[string]*os.File // see DataFor
 }
 
 // ErrBad is what errors are that are the file's fault: it is no snapshot, damaged, of another
@@ -75,11 +79,22 @@ func Open(path string) (*File, error) {
 }
 
 // Close gives the file back. PVMs that were made of it go on.
-func (s *File) Close() error { return s.data.Close() }
+func (s *File) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.apart {
+		f.Close()
+	}
+	s.apart = nil
+	return s.data.Close()
+}
 
 // Data is a descriptor of what the guest wrote, for reading, which the caller closes.
-func (s *File) Data() (*os.File, error) {
-	raw, err := s.data.SyscallConn()
+func (s *File) Data() (*os.File, error) { return again(s.data, s.name) }
+
+// again is another descriptor of a file.
+func again(f *os.File, name string) (*os.File, error) {
+	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +105,7 @@ func (s *File) Data() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), s.name), nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // CheckImage refuses an image that the snapshot was not made of.

@@ -27,9 +27,14 @@ func (f *Family) checkPieces(m *Meta) (ofPair map[uint64]uint64, ok bool) {
 		ofPair[p.Pair] = p.At
 	}
 	end = 0
+	total := uint64(0)
 	for _, s := range f.Shares {
 		if s.Len == 0 || (s.Off|s.Len|uint64(s.At))%page != 0 || s.Off < end || f.piece(s.Off, s.Len) == nil ||
 			s.At < abi.SnapData || s.At > m.Size || s.Len > uint64(m.Size-s.At) {
+			return nil, false
+		}
+		// None is in the file twice: it could become more memory than anybody has.
+		if total += s.Len; total > uint64(m.Size) {
 			return nil, false
 		}
 		end = s.Off + s.Len

@@ -43,6 +43,19 @@ func TestPlaceOfOthers(t *testing.T) {
 	})
 }
 
+// TestPlaceOfOthersAgain: a restored member has been given what the file says, and no more.
+func TestPlaceOfOthersAgain(t *testing.T) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
+		c := placesConfig(t, isolation, "again")
+		i, out := restore(t, c, isolation, save(t, c, "ready"))
+		pvms.Expect(t, out, 1, "ready")
+		err := i.Snapshot(t.Context(), filepath.Join(t.TempDir(), "snapshot"), monitor.SnapshotOptions{})
+		if err == nil || !strings.Contains(err.Error(), "member 2 says that it has shared memory that it was not given") {
+			t.Error("the snapshot:", err)
+		}
+	})
+}
+
 // rest reads what the first of the family says to its end. early: the member that tried
 // something has ended well.
 func rest(t *testing.T, out *bufio.Reader, early bool) {
@@ -199,6 +212,29 @@ func TestFileOutOfHand(t *testing.T) {
 					t.Errorf("member %d has the snapshot as descriptor %s", m.PID, fd.Name())
 				}
 			}
+		}
+	})
+}
+
+// TestProgramApart: a member of another image than the first is made of a file in which is
+// nothing of others.
+func TestProgramApart(t *testing.T) {
+	pairs(t, func(t *testing.T, from, to string) {
+		c := familyConfig(t, from, "programs", "/bin/other")
+		c.Exec = []monitor.Exec{{Name: "other", Image: c.Image}}
+		file := save(t, c, "ready")
+		i, out := restore(t, c, to, file)
+		pvms.Expect(t, out, 1, "restored")
+		list := i.Members()
+		if len(list) != 2 {
+			t.Fatalf("%d members", len(list))
+		}
+		maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", list[1].Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(maps), file) || !strings.Contains(string(maps), "/.noyau-restore-") {
+			t.Errorf("the program has not a file of its own mapped:\n%s", maps)
 		}
 	})
 }

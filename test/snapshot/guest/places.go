@@ -19,9 +19,10 @@ const (
 )
 
 // places: the first and a late child have memory that an early child was never given. With
-// "claim" the early one says, when the family is saved, that it has it in the place of a
-// piece of its own. With "stay" nobody goes on when they are restored. Whoever finds there what is not its own says "stolen", and the first says
-// "changed" if somebody else has written to it.
+// "claim" the early one says, when the family is saved, that it has that in the place of a
+// piece of its own; with "again" it does when they are restored, for the next time. With "stay"
+// nobody goes on then. Whoever finds there what is not its own says "stolen", and the first
+// says "changed" if somebody else has written to it.
 func places(args []string) {
 	common := must(pvm.Share(1 << 12))
 	await := func(at int) {
@@ -33,16 +34,23 @@ func places(args []string) {
 		common.Uint32(at).Store(1)
 		cases.Must(common.Wake())
 	}
-	const made, shared, claimed, saved, over = 0, 4, 8, 12, 16
+	const made, shared, claimed, saved, over, again = 0, 4, 8, 12, 16, 20
+	how := append(args, "")[0]
 	early := fork(func() {
 		mine := must(pvm.Share(placeSize))
 		say(made)
 		await(shared)
-		if len(args) > 0 && args[0] == "claim" {
-			*placeOf(common, mine) += placeSize + 128 // the next that was made
+		claim := func() { *placeOf(common, mine) += placeSize + 128 } // the next that was made
+		if how == "claim" {
+			claim()
 		}
 		say(claimed)
 		await(saved)
+		if how == "again" {
+			claim()
+			say(again)
+			time.Sleep(time.Hour)
+		}
 		if string(mine.Bytes()[:len(secret)]) == secret {
 			fmt.Println("stolen")
 		}
@@ -63,7 +71,7 @@ func places(args []string) {
 	e := end()
 	fmt.Println("ready")
 	<-e
-	if len(args) > 0 && args[0] == "stay" {
+	if how == "stay" {
 		fmt.Println("restored")
 		time.Sleep(time.Hour)
 	}
@@ -72,6 +80,11 @@ func places(args []string) {
 		cases.Die("a fork has memory of its own")
 	}
 	say(saved)
+	if how == "again" {
+		await(again)
+		fmt.Println("ready")
+		time.Sleep(time.Hour)
+	}
 	st := must(pvm.Wait(early))
 	if string(theirs.Bytes()[:len(secret)]) != secret {
 		fmt.Println("changed")
