@@ -23,8 +23,8 @@ type BootHeader struct {
 	TickUS  uint32   // preemption tick while busy, microseconds
 	Restore uint32   // handle of a snapshot to go on from; 0: none. The next one is a ForkDead socket
 	Seed    [32]byte // fresh random bytes
-	// With Restore: where in the file this pVM's header is, and the handle, behind the two
-	// others, of the memory that its family shares; 0: there is none.
+	// With Restore: where in the file this pVM's header is, and how many pieces of memory it
+	// shares with its family; see ShareBatch.
 	RestoreAt uint64
 	Shared    uint32
 	_         [20]byte // reserved, zero

@@ -25,12 +25,20 @@ const (
 	OpHello  = 72 // the first message on a child's channel. No reply
 	OpWait   = 73 // A=process id of a child, 0: any; B=1: do not wait, WaitKeep: it can be waited for again. Reply: A=process id, 0: none yet, B=wait status as wait4(2) has it. ECHILD
 	OpKill   = 74 // A=process id of a member, B=signal, 0: only ask; C=KillRuns: about one that has not ended. ESRCH
-	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. B=bytes of memory, a multiple of the page size, 0: none. Reply: two descriptors, the ends of a connection, and that of the memory. A=id of the pair in the family, B=where the memory is in that of the family
-	OpShare  = 76 // A=bytes. Reply: a descriptor of so much shared memory; A=where it is in that of the family
+	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. B=bytes of memory, a multiple of the page size, 0: none. Reply: two descriptors, the ends of a connection, and that of the memory. A=id of the pair in the family, B=place of the memory, by which the guest names it later
+	OpShare  = 76 // A=bytes. Reply: a descriptor of so much shared memory; A=its place
 )
 
 // KillRuns is OpKill's C, with B 0: one that has ended and was not waited for is ESRCH.
 const KillRuns = 1
+
+// ShareMax is the most bytes of one piece of shared memory, ShareMost the most pieces that a
+// member of a family has, and the most pairs without memory. ShareNowhere is no place.
+const (
+	ShareMax     = 1 << 32
+	ShareMost    = 1 << 14
+	ShareNowhere = 1<<64 - 1
+)
 
 // ShareHead is what lies before the bytes that SysShare has made.
 const ShareHead = 128

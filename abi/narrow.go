@@ -6,7 +6,7 @@ const (
 	SysNarrow = 0x4e03 // narrow(rights to give up, process id of a descendant or 0: oneself)
 
 	OpNarrow = 88 // A=rights to take away (NarrowNet …), B=process id of a descendant, 0: oneself. EPERM: it is none
-	OpLast   = OpRejoin
+	OpLast   = OpUnshare
 )
 
 // Rights that can be given up. Bits of OpNarrow's A, of SysFork's argument and of OpForked's D.

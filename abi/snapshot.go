@@ -17,8 +17,8 @@ const (
 	SnapVars = 64
 
 	// SnapAreas is the most pieces of shared memory that one pVM of a family has in a
-	// snapshot, SnapArea the bytes of each in its table: address, length, and where it is
-	// in the memory that the family shares, u64 each.
+	// snapshot, SnapArea the bytes of each in its table: address, length, and its place
+	// among all that the family shares, u64 each.
 	SnapAreas = 1024
 	SnapArea  = 24
 
@@ -148,11 +148,12 @@ const (
 	OpReopen      = 79 // a restored pVM asks for the file of Handle, a name of before. Reply: a descriptor; payload: Stat. EBADF: it is closed. Handle 0: those that were not asked for are closed
 	OpKeep        = 96 // before OpSnapshot: the socket beside the message is handle A, and end C of the pair with id B; 0: not known
 	OpRejoin      = 97 // a restored pVM asks for what its handle A of before was, an end of a pair. Reply: a descriptor; A=id of the pair, B=which end. EBADF: nobody knows. A=0: it has asked for all, no reply
+	OpUnshare     = 98 // A=place of a piece of shared memory that the guest has no more, with the ends that came with it; B=id of a pair without memory of which it has no end any more, then A is ShareNowhere; 0: none. No reply
 )
 
 // The gate is a socket by which the members of a family wait for each other: SnapGate bytes
-// at most in each message, u64 each. With the file in hand a member stops, and says where
-// its pieces of shared memory are in that of the family (their number, then the places). When all
+// at most in each message, u64 each. With the file in hand a member stops, and says which
+// pieces of shared memory it has (their number, then their places). When all
 // have stopped it hears SnapAlone, or SnapFamily and a bit for each of these that it is to
 // write; it writes, says the errno, and waits for a last message to go on. The end of the gate
 // at any time: it goes on.
@@ -162,6 +163,12 @@ const (
 	SnapGate   = 8 + 8*SnapAreas
 	SnapClaims = 8 + SnapAreas/8
 )
+
+// ShareBatch is the most descriptors in one of the messages that a restored member of a family
+// finds on HandleControl before all others. With them it has BootHeader.Shared descriptors of
+// memory, one for each piece that it shares, in the order in which it said at the gate where
+// they are; the message is these places, u64 each.
+const ShareBatch = 64
 
 // CallWait is a flag of CallRecv (MSG_WAITALL): on a socket that blocks, it may.
 const CallWait = 0x100

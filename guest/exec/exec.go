@@ -174,6 +174,7 @@ func (s *starting) file(n uint64, d *kernel.Desc) linux.Errno {
 	}
 	if d.Ready()&rt.Err != 0 && d.Queue() != nil { // broken: the child's is too, from the start
 		host.Close(r.FD)
+		host.Post(abi.Msg{Op: abi.OpUnshare, A: abi.ShareNowhere, B: r.A})
 		return 0
 	}
 	p, e := newPump(r.FD, r.A, d, n)

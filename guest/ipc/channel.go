@@ -155,4 +155,7 @@ func (c *Channel) release() {
 	forget(c)
 	rt.Unwatch(c.handle)
 	host.Close(c.handle)
+	if c.pair != 0 {
+		host.Post(abi.Msg{Op: abi.OpUnshare, A: nowhere, B: c.pair})
+	}
 }

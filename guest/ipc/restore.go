@@ -85,6 +85,7 @@ func rejoin() {
 		old := c.handle
 		r, e := host.Request(abi.Msg{Op: abi.OpRejoin, A: uint64(old)})
 		if e != 0 || r.FD < 0 {
+			c.pair = 0
 			continue
 		}
 		rt.Unwatch(old)

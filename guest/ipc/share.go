@@ -26,12 +26,16 @@ func Start() {
 // what is in it are woken.
 type area struct {
 	p, n   uintptr
-	id     uint64   // of the connection, in the family
+	id     uint64   // of the connection, in the family; 0: of none that there is
+	at     uint64   // its place in the family; nowhere: only this pVM has it
 	handle [2]int32 // the ends of the connection; -1: closed
 	end    [2]*End  // of a pair; nil: closed here, or it is none
 	src    rt.Source
 	spin   rt.Spin
 }
+
+// nowhere is no place: the memory is like any other of this pVM's.
+const nowhere = uint64(abi.ShareNowhere)
 
 // areas are all that this pVM has, by address: what a snapshot of several members must
 // save once, and what must be made again with connections of their own.
@@ -52,7 +56,7 @@ func newArea(n uintptr) (*area, linux.Errno) {
 		return nil, e
 	}
 	defer host.Close(handles[2])
-	a := &area{n: n, id: id, handle: [2]int32{handles[0], handles[1]}}
+	a := &area{n: n, id: id, at: at, handle: [2]int32{handles[0], handles[1]}}
 	if a.p = rt.Pages(n); a.p == 0 {
 		e = linux.ENOMEM
 	} else if e = host.Map(a.p, n, true, handles[2], 0); e != 0 {
@@ -61,6 +65,7 @@ func newArea(n uintptr) (*area, linux.Errno) {
 	if e != 0 {
 		host.Close(a.handle[0])
 		host.Close(a.handle[1])
+		host.Post(abi.Msg{Op: abi.OpUnshare, A: at})
 		return nil, e
 	}
 	areas.mu.Lock()
@@ -102,9 +107,21 @@ func (a *area) dropNow(side int) {
 	a.heads().ends[side].closed.Add(1) // those that have the other end look whether it was the last
 	if a.handle[1-side] < 0 {
 		delete(areas.m, a.p)
-		rt.Unshared(a.p)
+		if a.at != nowhere {
+			rt.Unshared(a.p)
+			host.Post(abi.Msg{Op: abi.OpUnshare, A: a.at})
+		}
 		rt.FreePages(a.p, a.n)
 	}
+}
+
+// alone makes an area one that only this pVM has. Its place meant something to the monitor that
+// this pVM had before.
+func (a *area) alone() {
+	if a.at != nowhere {
+		rt.Unshared(a.p)
+	}
+	a.id, a.at = 0, nowhere
 }
 
 // A shareHead lies before the bytes of memory that the app shares. Members ring for each
@@ -187,11 +204,13 @@ func shareWake(a kernel.Args) (uintptr, linux.Errno) {
 // shared with what this pVM forks, which it cannot do before. Pairs are made again if this
 // pVM has both ends; where it has one, the other is nobody's.
 func reshare() {
+	family := rt.Boot().Shared != 0
 	for _, a := range allAreas() {
-		if rt.Boot().Shared != 0 {
-			a.rejoin() // it is a family
+		if family && a.at != nowhere {
+			a.rejoin()
 			continue
 		}
+		a.alone()
 		pair := a.end[0] != nil || a.end[1] != nil
 		if pair && (a.end[0] == nil || a.end[1] == nil) || rt.Boot().Flags&abi.BootFork == 0 && pair {
 			a.hang()
@@ -204,8 +223,7 @@ func reshare() {
 		if e == 0 {
 			e = a.replace(h[2])
 			host.Close(h[2])
-			a.id = id
-			rt.Unshared(a.p)
+			a.id, a.at = id, at
 			rt.Shared(a.p, a.n, at)
 		}
 		if e == 0 {

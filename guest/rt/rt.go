@@ -158,7 +158,7 @@ func (s *Source) Seen() uint32 { return atomic.LoadUint32(&s.seen) }
 //	func Snapshot(handle, gate int32) (restored bool, errno uint32)
 //	                                             // write this pVM to a file; true when it returns in a restored pVM. gate:
 //	                                             // by what its family waits for each other, -1: there is none
-//	func Shared(p, n uintptr, at uint64)         // n bytes at p are shared, and at this place in the family's memory (OpShare)
+//	func Shared(p, n uintptr, at uint64)         // n bytes at p are shared, a piece with this place in the family (OpShare)
 //	func Unshared(p uintptr)                     // they are no more
 //	func Opened(handle int32)                    // a handle that was given at the start is one that a restored pVM has not
 //	func Fork(h *[abi.ForkHandles]int32) (child bool, errno uint32)

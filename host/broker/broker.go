@@ -228,7 +228,7 @@ func (b *Broker) handlePacket(p []byte, whole bool, fds []int) {
 func silent(op uint16) bool {
 	switch op {
 	case abi.OpDrop, abi.OpKilled, abi.OpSendTo, abi.OpForked, abi.OpSnapshotted, abi.OpExecDrop, abi.OpRejoin,
-		abi.OpSignalUnlink:
+		abi.OpUnshare, abi.OpSignalUnlink:
 		return true
 	}
 	return false

@@ -173,9 +173,13 @@ func doExecFile(r *request) (reply, error) {
 		if err != nil {
 			return reply{}, err
 		}
-		f.FD, f.Alone, f.Pair = fds[0], true, r.newPair()
-		x.Files[n] = f
 		rep := give(fds[1])
+		if f.Pair, err = r.newPair(); err != nil {
+			unix.Close(fds[0])
+			return rep, err
+		}
+		f.FD, f.Alone = fds[0], true
+		x.Files[n] = f
 		rep.a = f.Pair
 		return rep, nil
 	}

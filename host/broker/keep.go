@@ -9,10 +9,14 @@ import (
 // A Keeper is a Family that can be saved as a whole: it numbers what its members have in
 // common, and a restored one gives it again.
 type Keeper interface {
-	// NewPair is an id for a pair of sockets.
-	NewPair() uint64
-	// NewShare is a place for n bytes in the memory that the family shares.
-	NewShare(n uint64) uint64
+	// NewPair is an id for a pair of sockets, of which this member may have ends from now on.
+	// EMFILE: it has too many.
+	NewPair() (uint64, error)
+	// NewShare is the place of a piece of shared memory of n bytes, which is this member's from
+	// now on, and the id of a pair of sockets that comes with it, if there is one. EMFILE likewise.
+	NewShare(n uint64, withPair bool) (place, pair uint64, err error)
+	// Unshare is told that this member has a piece, or the ends of a pair without one, no more.
+	Unshare(place, pair uint64)
 	// Rejoin gives the socket that is now what this member's handle of before was. EBADF:
 	// there is none.
 	Rejoin(handle uint32) (fd int, pair uint64, end int, err error)
@@ -20,18 +24,18 @@ type Keeper interface {
 	Rejoined()
 }
 
-func (r *request) newPair() uint64 {
+func (r *request) newPair() (uint64, error) {
 	if k, ok := r.b.c.Family.(Keeper); ok {
 		return k.NewPair()
 	}
-	return 0
+	return 0, nil
 }
 
-func (r *request) newShare(n uint64) uint64 {
+func (r *request) newShare(n uint64, withPair bool) (place, pair uint64, err error) {
 	if k, ok := r.b.c.Family.(Keeper); ok {
-		return k.NewShare(n)
+		return k.NewShare(n, withPair)
 	}
-	return 0
+	return 0, 0, nil
 }
 
 // Kept is a handle of a guest that is to be in a snapshot of its family, as it says.

@@ -35,7 +35,7 @@ func (e *LinkEnd) Close() {
 
 // NewLink makes both ends of a link: the first is for from.
 func NewLink(id uint64, from, to uint32) (a, b LinkEnd, err error) {
-	mem, err := sealed("noyau-link", abi.LinkSize)
+	mem, err := Sealed("noyau-link", abi.LinkSize)
 	if err != nil {
 		return a, b, err
 	}

@@ -65,6 +65,7 @@ func init() {
 		abi.OpReopen:      {do: doReopen},
 		abi.OpKeep:        {do: doKeep},
 		abi.OpRejoin:      {do: doRejoin},
+		abi.OpUnshare:     {do: doUnshare},
 
 		abi.OpExecNew:   {do: doExecNew},
 		abi.OpExecText:  {do: doExecText},

@@ -45,3 +45,63 @@ func TestPairs(t *testing.T) {
 		}
 	}
 }
+
+// fullFamily is one whose members have as much as they may have.
+type fullFamily struct {
+	fakeFamily
+	full     bool
+	unshared chan [2]uint64
+}
+
+func (f *fullFamily) NewPair() (uint64, error) {
+	if f.full {
+		return 0, unix.EMFILE
+	}
+	return 7, nil
+}
+
+func (f *fullFamily) NewShare(n uint64, withPair bool) (place, pair uint64, err error) {
+	if f.full {
+		return 0, 0, unix.EMFILE
+	}
+	if withPair {
+		pair = 8
+	}
+	return n, pair, nil
+}
+
+func (f *fullFamily) Unshare(place, pair uint64)            { f.unshared <- [2]uint64{place, pair} }
+func (*fullFamily) Rejoin(uint32) (int, uint64, int, error) { return -1, 0, 0, unix.EBADF }
+func (*fullFamily) Rejoined()                               {}
+
+// TestPairsBounded: a member is told what it was given, gives it back, and gets nothing when it
+// has too much; nothing is left open then.
+func TestPairsBounded(t *testing.T) {
+	f := &fullFamily{unshared: make(chan [2]uint64, 1)}
+	g := start(t, setup{family: f})
+	g.closes = true
+	requests := []abi.Msg{
+		{Op: abi.OpPair, A: unix.SOCK_STREAM}, {Op: abi.OpPair, A: unix.SOCK_STREAM, B: abi.PageSize}, {Op: abi.OpShare, A: 2 * abi.PageSize},
+		{Op: abi.OpExecFile, A: g.must(abi.Msg{Op: abi.OpExecNew}, str("helper")).A, B: 5, C: abi.ExecPipe},
+	}
+	wants := [][2]uint64{{7, 0}, {8, abi.PageSize}, {2 * abi.PageSize, 0}}
+	for i, want := range wants {
+		r := g.must(requests[i], nil)
+		if r.A != want[0] || r.B != want[1] {
+			t.Errorf("%+v: %d, %d, want %d", requests[i], r.A, r.B, want)
+		}
+		for _, fd := range r.fds {
+			unix.Close(fd)
+		}
+	}
+	f.full = true
+	open := openFDs(t)
+	for _, m := range requests {
+		g.refused(unix.EMFILE, m, nil)
+	}
+	noMore(t, open)
+	g.post(abi.Msg{Op: abi.OpUnshare, A: 3, B: 4})
+	if got := <-f.unshared; got != [2]uint64{3, 4} {
+		t.Error("given back:", got)
+	}
+}

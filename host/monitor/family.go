@@ -46,7 +46,7 @@ type family struct {
 	users    int           // brokers that share roots and ports
 	moved    chan struct{} // closed, and made anew, when a child that was prepared ahead is no more, or not ahead
 
-	nextPair, nextShare uint64  // the last id of a pair; size of the memory that is shared
+	nextPair, nextShare uint64  // the last id of a pair; above the places of all pieces of shared memory
 	rejoin              *rejoin // what members of a restored family have in common; nil: all have it
 }
 
@@ -223,7 +223,8 @@ func (m *member) Room(ctx context.Context) error {
 	}
 }
 
-// settle says that m is being forked: its parent may wait for it.
+// settle says that m is being forked: its parent may wait for it, and it has what its parent
+// has at this moment.
 func (m *member) settle() {
 	m.f.mu.Lock()
 	defer m.f.mu.Unlock()
@@ -232,6 +233,7 @@ func (m *member) settle() {
 	}
 	m.parent.children[m.pid] = &child{}
 	m.group, m.session = m.parent.group, m.parent.session
+	m.inherit(m.parent)
 	if m.ahead {
 		m.ahead = false
 		m.f.changed()

@@ -87,6 +87,7 @@ func (z *freeze) describe() (*snapshot.Family, error) {
 	for i, x := range z.list {
 		w.wire(x, &fam.Members[i])
 	}
+	z.describePieces(fam)
 	return fam, w.queues()
 }
 
@@ -126,7 +127,8 @@ type end struct {
 }
 
 // wiring finds out who is connected with whom. What members say of a socket that they show
-// is believed as far as it agrees with what others say: it is told by its inode which it is.
+// is believed as far as they were given such a one, and it agrees with what others say: it is told
+// by its inode which it is.
 type wiring struct {
 	f     *family
 	fam   *snapshot.Family
@@ -144,6 +146,7 @@ func inode(fd int) (uint64, error) {
 
 // learn takes in what x says. f.mu is held.
 func (w *wiring) learn(x *frozen) error {
+	own := x.m.allPairs()
 	for i := range x.state.Kept {
 		k := &x.state.Kept[i]
 		e := end{k.Pair, k.End}
@@ -154,8 +157,11 @@ func (w *wiring) learn(x *frozen) error {
 		if err != nil {
 			return err
 		}
-		if e.pair == 0 || e.pair > w.f.nextPair {
+		if e.pair == 0 {
 			continue
+		}
+		if !own[e.pair] {
+			return fmt.Errorf("member %d says that it has a connection that it was not given", x.m.pid)
 		}
 		old, ok := w.known[ino]
 		was, other := w.at[e]

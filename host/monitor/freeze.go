@@ -26,20 +26,21 @@ const stopPatience = 10 * time.Second
 type freeze struct {
 	f      *family
 	ctx    context.Context
-	create func() (*os.File, error) // a file for a member to write to; of the first first
+	create func() (*os.File, error) // a file for a member to write to
 	list   []*frozen
 }
 
 // A frozen is a member that was ordered to stop.
 type frozen struct {
-	m     *member
-	draft *os.File
-	gate  *os.File     // by which we speak to it: see abi.SnapAlone
-	its   *os.File     // the other end
-	heard chan []byte  // its message that it stands still; closed without one if it goes
-	done  chan error   // of Broker.Snapshot
-	areas []uint64     // pieces of shared memory
-	state broker.State // once it stands still
+	m      *member
+	draft  *os.File
+	gate   *os.File     // by which we speak to it: see abi.SnapAlone
+	its    *os.File     // the other end
+	heard  chan []byte  // its message that it stands still; closed without one if it goes
+	done   chan error   // of Broker.Snapshot
+	areas  []uint64     // places of its pieces of shared memory
+	writes []bool       // which of them it is to write
+	state  broker.State // once it stands still
 }
 
 // release lets all go on.
@@ -198,19 +199,8 @@ func (z *freeze) await(x *frozen, late <-chan time.Time) error {
 
 // stands takes the message of a member that stands still.
 func (x *frozen) stands(b []byte) error {
-	n := uint64(0)
-	if len(b) >= 8 {
-		n = binary.LittleEndian.Uint64(b)
-	}
-	switch {
-	case n > abi.SnapAreas:
-		return fmt.Errorf("member %d shares more than %d pieces of memory", x.m.pid, abi.SnapAreas)
-	case uint64(len(b)) != 8+8*n:
-		return fmt.Errorf("member %d does not say what it shares", x.m.pid)
-	}
-	x.areas = make([]uint64, n)
-	for i := range x.areas {
-		x.areas[i] = binary.LittleEndian.Uint64(b[8+8*i:])
+	if err := x.takeAreas(b); err != nil {
+		return err
 	}
 	x.its.Close() // so that its end is seen
 	x.state = x.m.broker.State()
@@ -226,14 +216,12 @@ func (z *freeze) forget(x *frozen) {
 // write has all write themselves, and returns when they have. Shared memory is written by
 // one of those who have it.
 func (z *freeze) write() error {
-	written := make(map[uint64]bool)
 	for _, x := range z.list {
 		claim := binary.LittleEndian.AppendUint64(nil, abi.SnapAlone)
 		if len(z.list) > 1 {
 			claim = append(binary.LittleEndian.AppendUint64(nil, abi.SnapFamily), make([]byte, abi.SnapAreas/8)...)
-			for i, at := range x.areas {
-				if !written[at] {
-					written[at] = true
+			for i, its := range x.writes {
+				if its {
 					claim[8+i/8] |= 1 << (i % 8)
 				}
 			}

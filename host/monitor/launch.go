@@ -39,9 +39,9 @@ type launch struct {
 	writes   *workingSet    // of pVMs of the snapshot; nil: it does not matter
 	opened   bool           // snapshot is to be closed
 	restored *broker.Restored
-	others   []*broker.Restored // of the other members
-	common   *broker.Common     // files of all of them
-	shared   *os.File           // memory that they share; nil: none
+	others   []*broker.Restored  // of the other members
+	common   *broker.Common      // files of all of them
+	pieces   map[uint64]*os.File // memory that they share, by place
 
 	stdin, stdout, stderr, trace, control *os.File
 }
@@ -327,8 +327,8 @@ func (l *launch) closeGuests() {
 	if l.leash != nil {
 		l.leash.Close()
 	}
-	if l.shared != nil && l.again == nil {
-		l.shared.Close()
+	if l.again == nil {
+		l.closePieces()
 	}
 	if l.owned {
 		l.image.Close()

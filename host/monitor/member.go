@@ -23,11 +23,13 @@ type member struct {
 	ahead          bool          // prepared, and its parent may be long to fork it
 	known          chan struct{} // closed when it is known, or will never be
 
-	image    *executable    // that it was started of by others; nil: the first's
-	terminal [3]*os.File    // behind its standard streams
-	boot     abi.BootHeader // what its forks begin with
-	deathSig unix.Signal    // what it gets when its parent ends
-	given    map[uint32]end // handles that it had from the start, and are ends of pairs
+	image    *executable      // that it was started of by others; nil: the first's
+	terminal [3]*os.File      // behind its standard streams
+	boot     abi.BootHeader   // what its forks begin with
+	deathSig unix.Signal      // what it gets when its parent ends
+	given    map[uint32]end   // handles that it had from the start, and are ends of pairs
+	pieces   map[uint64]piece // of shared memory that it was given, by place
+	pairs    map[uint64]bool  // without memory, of which it was given an end, by id
 
 	children map[uint32]*child
 	changed  chan struct{} // closed, and made anew, when one of children is over

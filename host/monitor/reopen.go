@@ -30,19 +30,23 @@ func (l *launch) openSnapshot(c *Config) (err error) {
 	if err := l.snapshot.CheckImage(l.image); err != nil || l.again != nil {
 		return err
 	}
-	return l.openShared()
+	return l.openPieces()
 }
 
 // giveSnapshot gives what a restored pVM begins with.
 func (l *launch) giveSnapshot(boot *boot) error {
-	f, err := l.snapshot.Data()
+	k := 0
+	if l.again != nil {
+		k = l.again.k
+	}
+	f, err := l.snapshot.DataFor(k)
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	boot.head.Restore = uint32(len(l.handles))
 	boot.head.Memory = l.snapshot.Memory
-	if l.again != nil {
-		boot.head.RestoreAt = uint64(l.snapshot.Family.Members[l.again.k].At)
+	if k > 0 {
+		boot.head.RestoreAt = uint64(l.snapshot.Family.Members[k].At)
 	}
 	l.give(f)
 	dead, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -50,16 +54,10 @@ func (l *launch) giveSnapshot(boot *boot) error {
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	l.give(os.NewFile(uintptr(dead), "dead"))
-	if l.shared == nil {
+	if l.snapshot.Family == nil {
 		return nil
 	}
-	boot.head.Shared = uint32(len(l.handles))
-	fd, err := unix.FcntlInt(fdOf(l.shared), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	l.give(os.NewFile(uintptr(fd), "shared"))
-	return nil
+	return l.givePieces(l.snapshot.Family.Members[k].Areas)
 }
 
 // volumesOfSnapshot are those that a restored pVM believes in. Which directories they are

@@ -3,7 +3,6 @@ package monitor
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -25,39 +24,6 @@ type again struct {
 type rejoin struct {
 	pairs map[uint64]*[2]int // descriptors
 	ends  map[*member]map[uint32]end
-}
-
-// openShared makes the memory that a restored family shares.
-func (l *launch) openShared() error {
-	used := false
-	for _, h := range l.snapshot.Headers {
-		used = used || h.AreaN != 0
-	}
-	if !used || l.snapshot.Family == nil {
-		return nil
-	}
-	fd, err := unix.MemfdCreate("noyau-share", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return fmt.Errorf("shared memory: %w", err)
-	}
-	l.shared = os.NewFile(uintptr(fd), "noyau-share")
-	if err := l.shared.Truncate(int64(l.snapshot.Family.NextShare)); err != nil {
-		return fmt.Errorf("shared memory: %w", err)
-	}
-	data, err := l.snapshot.Data()
-	if err != nil {
-		return err
-	}
-	defer data.Close()
-	for _, s := range l.snapshot.Family.Shares {
-		if _, err := io.Copy(io.NewOffsetWriter(l.shared, int64(s.Off)), io.NewSectionReader(data, s.At, int64(s.Len))); err != nil {
-			return fmt.Errorf("shared memory: %w", err)
-		}
-	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
-		return fmt.Errorf("shared memory: %w", err)
-	}
-	return nil
 }
 
 // revive makes the members of a restored family, but the first, and launches them. The
@@ -82,6 +48,10 @@ func (f *family) revive(first *launch) (err error) {
 			return err
 		}
 	}
+	pieces, withMemory := make(map[uint64]piece, len(fam.Pieces)), make(map[uint64]bool, len(fam.Pieces))
+	for _, p := range fam.Pieces {
+		pieces[p.At], withMemory[p.Pair] = piece{p.Len, p.Pair}, true
+	}
 	members := make(map[uint32]*member)
 	for k := range fam.Members {
 		x := &fam.Members[k]
@@ -90,6 +60,14 @@ func (f *family) revive(first *launch) (err error) {
 			m = &member{f: f, pid: x.PID, ppid: x.Parent, parent: members[x.Parent], changed: make(chan struct{}), deathSig: unix.Signal(x.DeathSig), started: x.Started}
 		}
 		m.group, m.session = x.Group, x.Session
+		for _, at := range x.Areas {
+			m.has(at, pieces[at])
+		}
+		for _, e := range x.Ends {
+			if !withMemory[e.Pair] {
+				m.hasPair(e.Pair)
+			}
+		}
 		members[x.PID] = m
 		m.children = make(map[uint32]*child, len(x.Children))
 		for _, c := range x.Children {
@@ -184,7 +162,7 @@ func (m *member) launchAgain(first *launch, k int) error {
 		m.terminal[n] = terminals[x.Streams[n].Std]
 		*t = m.terminal[n]
 	}
-	l := launch{roots: f.shape.Roots, ports: f.shape.Ports, volumes: f.volumes, shared: first.shared, pid: m.pid, ppid: m.ppid,
+	l := launch{roots: f.shape.Roots, ports: f.shape.Ports, volumes: f.volumes, pieces: first.pieces, pid: m.pid, ppid: m.ppid,
 		again: &again{k: k, exec: x.Exec, std: [3]*os.File(first.handles[:3]), f: f}}
 	defer l.closeGuests()
 	if err := l.prepare(&c); err != nil {
@@ -274,24 +252,6 @@ func (f *family) unrevive() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.settle()
-}
-
-// NewPair implements broker.Keeper.
-func (m *member) NewPair() uint64 {
-	m.f.mu.Lock()
-	defer m.f.mu.Unlock()
-	m.f.nextPair++
-	return m.f.nextPair
-}
-
-// NewShare implements broker.Keeper.
-func (m *member) NewShare(n uint64) uint64 {
-	const page = 4096
-	m.f.mu.Lock()
-	defer m.f.mu.Unlock()
-	at := m.f.nextShare
-	m.f.nextShare += (n + page - 1) &^ (page - 1)
-	return at
 }
 
 // Rejoin implements broker.Keeper.

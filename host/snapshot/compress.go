@@ -75,20 +75,11 @@ func expand(f *os.File, m *Meta) (data *os.File, hash string, err error) {
 		return nil, "", fmt.Errorf("%s takes %d MiB when it is not compressed, and %s has room for %d; set XDG_CACHE_HOME to a place with more",
 			f.Name(), m.Size>>20, dir, fs.Bavail*uint64(fs.Bsize)>>20)
 	}
-	tmp, err := os.CreateTemp(dir, ".noyau-restore-")
+	tmp, data, err := nameless()
 	if err != nil {
 		return nil, "", err
 	}
 	defer tmp.Close()
-	// Others get it read-only, and nobody by a name.
-	data, err = os.Open(tmp.Name())
-	if rerr := os.Remove(tmp.Name()); err == nil && rerr != nil {
-		data.Close()
-		err = rerr
-	}
-	if err != nil {
-		return nil, "", err
-	}
 	if hash, err = expandTo(tmp, f, m); err != nil {
 		data.Close()
 		if errors.Is(err, unix.ENOSPC) {
@@ -97,6 +88,28 @@ func expand(f *os.File, m *Meta) (data *os.File, hash string, err error) {
 		return nil, "", badf("%s is damaged: %w", f.Name(), err)
 	}
 	return data, hash, nil
+}
+
+// nameless makes a file that nobody can find by a name, to write, and the same to read: others
+// get it read-only.
+func nameless() (w, r *os.File, err error) {
+	dir, err := scratch()
+	if err != nil {
+		return nil, nil, err
+	}
+	if w, err = os.CreateTemp(dir, ".noyau-restore-"); err != nil {
+		return nil, nil, err
+	}
+	r, err = os.Open(w.Name())
+	if rerr := os.Remove(w.Name()); err == nil && rerr != nil {
+		r.Close()
+		err = rerr
+	}
+	if err != nil {
+		w.Close()
+		return nil, nil, err
+	}
+	return w, r, nil
 }
 
 func expandTo(w *os.File, f io.ReaderAt, m *Meta) (string, error) {

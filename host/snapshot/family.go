@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -12,21 +13,22 @@ import (
 // MaxMembers is the most members of a family in a snapshot.
 const MaxMembers = 4096
 
-// maxShared is above all places in the memory that a family shares. They are not used twice.
+// maxShared is above all places of pieces of memory that a family shares. They are not used twice.
 const maxShared = 1 << 46
 
 // A Family is what a snapshot says of a pVM with forks, or with images that it has started.
 type Family struct {
 	Members []Member // the pVM itself is the first; parents come before their children
 	Pairs   []Pair   `json:",omitempty"`
-	Shares  []Share  `json:",omitempty"`
+	Pieces  []Piece  `json:",omitempty"` // of shared memory, by place
+	Shares  []Share  `json:",omitempty"` // what is in them
 	Execs   []Exec   `json:",omitempty"` // images that members run or may start, by name
 
 	ExecSelf bool `json:",omitempty"` // they may start their own
 
 	LastPID   uint32
 	NextPair  uint64 // above the ids of all pairs so far
-	NextShare uint64 // size of the memory that the family shares
+	NextShare uint64 // above the places of all pieces of shared memory so far
 }
 
 // A Member is one pVM of a family.
@@ -45,6 +47,7 @@ type Member struct {
 	DeathSig int       `json:",omitempty"` // what it gets when its parent ends
 	Streams  [3]Stream // its standard streams
 	Ends     []End     `json:",omitempty"`
+	Areas    []uint64  `json:",omitempty"` // places of the pieces of shared memory that it has, as in its own table
 
 	Files      []OpenFile `json:",omitempty"`
 	NextHandle uint32
@@ -85,9 +88,21 @@ type Queue struct {
 	Over bool     `json:",omitempty"` // the other side sends no more
 }
 
-// A Share is pages of the memory that the family shares.
+// A Piece is memory that members share. Its place is a number that only they know it by: At,
+// and as many after it as it has bytes.
+type Piece struct {
+	At, Len uint64
+	Pair    uint64 `json:",omitempty"` // whose ends come with it; 0: none
+
+	Writer int `json:"-"` // while it is saved: the member of whose file its content is taken
+}
+
+// ByPlace orders pieces.
+func ByPlace(a, b Piece) int { return cmp.Compare(a.At, b.At) }
+
+// A Share is pages of a piece that are not zero.
 type Share struct {
-	Off uint64 // in that memory
+	Off uint64 // the place of the piece, and where in it
 	Len uint64
 	At  int64 // in the file
 }
@@ -146,14 +161,11 @@ func (f *Family) check(m *Meta) string {
 		}
 		pairs[p.ID] = true
 	}
-	end, off := int64(0), uint64(0)
-	for _, s := range f.Shares {
-		if s.Len == 0 || (s.Off|s.Len|uint64(s.At))%page != 0 || s.Off < off || s.Off > f.NextShare || s.Len > f.NextShare-s.Off ||
-			s.At < abi.SnapData || s.At > m.Size || s.Len > uint64(m.Size-s.At) {
-			return "its shared memory is wrong"
-		}
-		off = s.Off + s.Len
+	ofPair, ok := f.checkPieces(m)
+	if !ok {
+		return "its shared memory is wrong"
 	}
+	end, had := int64(0), make(map[uint64]bool)
 	pids, open := make(map[uint32]bool), make(map[int]OpenFile)
 	for i := range f.Members {
 		x := &f.Members[i]
@@ -173,6 +185,12 @@ func (f *Family) check(m *Meta) string {
 		if wrong := x.check(f, m, pairs, open); wrong != "" {
 			return fmt.Sprintf("member %d: %s", x.PID, wrong)
 		}
+		if !x.checkAreas(f, ofPair, had) {
+			return fmt.Sprintf("member %d: its shared memory is wrong", x.PID)
+		}
+	}
+	if len(had) != len(f.Pieces) {
+		return "it has shared memory that no member has"
 	}
 	return ""
 }

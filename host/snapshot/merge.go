@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -14,9 +15,9 @@ import (
 
 var errElse = errors.New("snapshot: the pVM wrote something else")
 
-// merge puts what the members of a family have written behind the first's, which is f
-// itself: for each its header and table, and the pages of which its parent, or the child
-// before it, has no equal ones at the same address. It completes m.
+// merge puts what the members of a family have written into f, which none of them has: first
+// all of the first's, then for each its header and table, and the pages of which its parent, or
+// the child before it, has no equal ones at the same address. It completes m.
 func merge(f *os.File, drafts []*os.File, m *Meta) error {
 	g := &merging{f: f, m: m}
 	for i, d := range drafts {
@@ -105,7 +106,9 @@ func (g *merging) add(i int, d *os.File) error {
 		}
 	}
 	if i == 0 {
-		g.end = int64(h.Size)
+		if _, err := g.append(d, abi.Extent{Len: h.Size}); err != nil {
+			return err
+		}
 	} else {
 		g.m.Family.Members[i].At = g.end
 		if own, err = g.place(i, own, d); err != nil {
@@ -114,6 +117,9 @@ func (g *merging) add(i int, d *os.File) error {
 	}
 	g.tables = append(g.tables, own)
 	for _, e := range shared {
+		if p := g.m.Family.piece(e.Addr, e.Len); p == nil || p.Writer != i {
+			return fmt.Errorf("snapshot: member %d wrote shared memory that was not its to write", g.m.Family.Members[i].PID)
+		}
 		at := int64(e.At)
 		if i > 0 {
 			if at, err = g.append(d, e); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,9 @@ type File struct {
 	Headers []abi.SnapHeader // of the members of a family; else of the pVM
 	name    string
 	data    *os.File // what the guest wrote, as it wrote it
+
+	mu    sync.Mutex
+	apart map[string]*os.File // see DataFor
 }
 
 // ErrBad is what errors are that are the file's fault: it is no snapshot, damaged, of another
@@ -75,7 +79,15 @@ func Open(path string) (*File, error) {
 }
 
 // Close gives the file back. PVMs that were made of it go on.
-func (s *File) Close() error { return s.data.Close() }
+func (s *File) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.apart {
+		f.Close()
+	}
+	s.apart = nil
+	return s.data.Close()
+}
 
 // Identity tells its content from that of other files.
 func (s *File) Identity() (Identity, error) { return identify(s.data) }
@@ -94,8 +106,11 @@ func (s *File) Extents() ([]abi.Extent, error) {
 }
 
 // Data is a descriptor of what the guest wrote, for reading, which the caller closes.
-func (s *File) Data() (*os.File, error) {
-	raw, err := s.data.SyscallConn()
+func (s *File) Data() (*os.File, error) { return again(s.data, s.name) }
+
+// again is another descriptor of a file.
+func again(f *os.File, name string) (*os.File, error) {
+	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +121,7 @@ func (s *File) Data() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), s.name), nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // CheckImage refuses an image that the snapshot was not made of.
@@ -204,15 +219,9 @@ func Read(f *os.File) (m Meta, err error) {
 
 // checkContent looks at what the guest wrote: whether a guest of this ABI can read it.
 func (s *File) checkContent() error {
-	places := []int64{0}
-	if s.Family != nil {
-		for i := range s.Family.Members[1:] {
-			places = append(places, s.Family.Members[i+1].At)
-		}
-	}
 	b := make([]byte, abi.SnapData)
-	for _, at := range places {
-		if err := s.checkHeader(b, at); err != nil {
+	for _, x := range s.All() {
+		if err := s.checkHeader(b, &x); err != nil {
 			return err
 		}
 	}
@@ -220,8 +229,8 @@ func (s *File) checkContent() error {
 	return nil
 }
 
-func (s *File) checkHeader(b []byte, at int64) error {
-	if _, err := s.data.ReadAt(b, at); err != nil {
+func (s *File) checkHeader(b []byte, x *Member) error {
+	if _, err := s.data.ReadAt(b, x.At); err != nil {
 		return err
 	}
 	h, wrong := abi.TakeSnap(b, uint64(s.Size))
@@ -234,6 +243,8 @@ func (s *File) checkHeader(b []byte, at int64) error {
 		return fmt.Errorf("it is of %d bytes and says %d", s.Size, h.Size)
 	case h.Shared != 0:
 		return errors.New("it is not complete")
+	case int(h.AreaN) != len(x.Areas):
+		return fmt.Errorf("member %d has %d pieces of shared memory and says %d", x.PID, len(x.Areas), h.AreaN)
 	}
 	s.Headers = append(s.Headers, h)
 	return nil

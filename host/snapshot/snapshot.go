@@ -23,7 +23,7 @@ import (
 )
 
 // Version is that of the description. A file of another is refused.
-const Version = 3
+const Version = 4
 
 const (
 	magic   = "NOYUSNAP"
@@ -85,8 +85,8 @@ func Save(ctx context.Context, path string, m Meta, o Options, dump func(context
 }
 
 // SaveFamily is Save for a family, whose members write a file each, at the same time: dump
-// returns them in the order of m.Family.Members, and completes that. create makes one, the first is
-// for the first member.
+// returns them in the order of m.Family.Members, and completes that. create makes one. No member
+// has the file itself, as it could still change what others have in it.
 func SaveFamily(ctx context.Context, path string, m Meta, o Options,
 	dump func(ctx context.Context, create func() (*os.File, error), m *Meta) ([]*os.File, error)) (err error) {
 	if m.ImageSum, err = SumFile(m.Image); err != nil {
@@ -97,36 +97,32 @@ func SaveFamily(ctx context.Context, path string, m Meta, o Options,
 		return err
 	}
 	defer func() { f.discard(err) }()
-	var others []*os.File
+	var all []*os.File
 	defer func() {
-		for _, d := range others {
+		for _, d := range all {
 			d.Close()
 		}
 	}()
 	var mu sync.Mutex
-	first := true
 	drafts, err := dump(ctx, func() (*os.File, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if first {
-			first = false
-			return f.File, nil
-		}
 		d, err := create(path)
 		if err != nil {
 			return nil, err
 		}
 		os.Remove(d.Name())
-		others = append(others, d.File)
+		all = append(all, d.File)
 		return d.File, nil
 	}, &m)
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
-	if m.Family != nil {
-		if err := merge(f.File, drafts, &m); err != nil {
-			return err
-		}
+	if m.Family == nil || len(drafts) != len(m.Family.Members) {
+		return errElse
+	}
+	if err := merge(f.File, drafts, &m); err != nil {
+		return err
 	}
 	return finish(ctx, path, &f, m, o)
 }

@@ -266,19 +266,19 @@ func TestForged(t *testing.T) {
 		t.Fatal("as it was:", err)
 	}
 	for name, change := range map[string]func(*Meta){
-		"version 4":             func(m *Meta) { m.Version++ },
-		"for ABI ":              func(m *Meta) { m.ABI++ },
-		"size is wrong":         func(m *Meta) { m.Size++ },
-		"size is wrong ":        func(m *Meta) { m.Size, m.Stored = -1, -1 },
-		"size is wrong  ":       func(m *Meta) { m.Stored-- },
-		"is damaged":            func(m *Meta) { m.Sum = strings.Repeat("0", 64) },
-		"another image":         func(m *Meta) { m.ImageSum = "" },
-		"compression \"xz\"":    func(m *Meta) { m.Compression = "xz" },
-		"is damaged ":           func(m *Meta) { m.Compression = "zstd" },
-		"list of open files":    func(m *Meta) { m.Files = append(m.Files, m.Files[0]) },
-		"list of open files ":   func(m *Meta) { m.Files[0].Handle = 70 },
-		"list of open files  ":  func(m *Meta) { m.Files[0].Volume = 1 },
-		"list of open files   ": func(m *Meta) { m.NextHandle = 0 },
+		fmt.Sprint("version ", Version+1): func(m *Meta) { m.Version++ },
+		"for ABI ":                        func(m *Meta) { m.ABI++ },
+		"size is wrong":                   func(m *Meta) { m.Size++ },
+		"size is wrong ":                  func(m *Meta) { m.Size, m.Stored = -1, -1 },
+		"size is wrong  ":                 func(m *Meta) { m.Stored-- },
+		"is damaged":                      func(m *Meta) { m.Sum = strings.Repeat("0", 64) },
+		"another image":                   func(m *Meta) { m.ImageSum = "" },
+		"compression \"xz\"":              func(m *Meta) { m.Compression = "xz" },
+		"is damaged ":                     func(m *Meta) { m.Compression = "zstd" },
+		"list of open files":              func(m *Meta) { m.Files = append(m.Files, m.Files[0]) },
+		"list of open files ":             func(m *Meta) { m.Files[0].Handle = 70 },
+		"list of open files  ":            func(m *Meta) { m.Files[0].Volume = 1 },
+		"list of open files   ":           func(m *Meta) { m.NextHandle = 0 },
 	} {
 		m := good
 		m.Files = append([]volume.Record(nil), good.Files...)

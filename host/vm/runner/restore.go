@@ -24,15 +24,8 @@ func (r *Runner) restore(cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	if shared := int(r.boot.Shared); shared != 0 {
-		if shared != dead+1 || shared >= cfg.Handles {
-			return fmt.Errorf("vm: handle %d is to be the memory of a family", shared)
-		}
-		if err := r.shareAgain(h, shared); err != nil {
-			return err
-		}
-		unix.Close(shared)
-		r.handles.remove(uint64(shared))
+	if err := r.shareAgain(h); err != nil {
+		return err
 	}
 	r.touch(cfg.touch)
 	spare.Give()
@@ -57,31 +50,6 @@ func (r *Runner) resume(h *abi.SnapHeader) {
 	r.m.Start(h.PC, h.SP)
 	g := r.m.VM.Regs()
 	g.RBP, g.RBX = h.BP, abi.VMInfoPage
-}
-
-// shareAgain maps the memory that a restored family shares in the place of the pieces that
-// the guest had. The host has made it, so it does not shrink.
-func (r *Runner) shareAgain(h *abi.SnapHeader, file int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(file, &st); err != nil {
-		return fmt.Errorf("vm: the memory of a family: %w", err)
-	}
-	list := r.m.Bytes(machine.Addr(h.Areas), uint64(h.AreaN)*abi.SnapArea, false)
-	if list == nil && h.AreaN != 0 {
-		return fmt.Errorf("vm: the snapshot is damaged: its shared memory is not in its region")
-	}
-	list = append([]byte(nil), list...)
-	for ; len(list) > 0; list = list[abi.SnapArea:] {
-		le := binary.LittleEndian
-		p, n, at := le.Uint64(list), le.Uint64(list[8:]), le.Uint64(list[16:])
-		if (p|n|at)%abi.PageSize != 0 || at > uint64(st.Size) || n > uint64(st.Size)-at {
-			return fmt.Errorf("vm: the snapshot is damaged: %d bytes at %d are not in the family's memory of %d", n, at, st.Size)
-		}
-		if e := r.m.MapFile(machine.Addr(p), n, file, int64(at), true); e != 0 {
-			return fmt.Errorf("vm: shared memory at %#x: %w", p, e)
-		}
-	}
-	return nil
 }
 
 // mapSnapshot maps all pages of a snapshot, or of that member in it whose header is at

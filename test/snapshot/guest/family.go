@@ -313,9 +313,13 @@ func gone(pid int) bool {
 	return info[0] != 0
 }
 
-// programs: a program that was started by os/exec answers line by line, before and after.
-func programs([]string) {
+// programs: a program that was started by os/exec answers line by line, before and after. It is
+// this one, or that which is named, and then both stay when they are restored.
+func programs(args []string) {
 	cmd := exec.Command(must(os.Executable()), "echo")
+	if len(args) > 0 {
+		cmd = exec.Command(args[0], "echo")
+	}
 	in, out := must(cmd.StdinPipe()), bufio.NewReader(must(cmd.StdoutPipe()))
 	cmd.Stderr = os.Stderr
 	r, w := must2(os.Pipe())
@@ -342,6 +346,10 @@ func programs([]string) {
 	}
 	n++
 	talk(100)
+	if len(args) > 0 {
+		fmt.Println("restored")
+		time.Sleep(time.Hour)
+	}
 	fmt.Fprintln(w, "bye")
 	in.Close()
 	if s, err := out.ReadString('\n'); err != nil || s != "bye\n" {

@@ -16,12 +16,18 @@ var noyauAreas struct {
 	over  bool // there are more
 	claim [noyauabi.SnapClaims]byte
 	word  [noyauabi.SnapGate / 8]uint64
+
+	rights struct { // a struct cmsghdr with descriptors
+		size        uintptr
+		level, kind int32
+		fd          [noyauabi.ShareBatch]int32
+	}
 }
 
 // A noyauArea is what a host reads too: see abi.SnapArea.
 type noyauArea struct {
 	p, n uintptr
-	at   uintptr // in the family's
+	at   uintptr // its place
 }
 
 // noyau_shared notes that n bytes at p are shared.
@@ -122,18 +128,47 @@ func noyauGo(gate, errno uintptr) {
 	}
 }
 
-// noyauShareAgain maps the memory that a restored family shares. Under isolation=vm the
-// host does it.
+// noyauShareAgain maps the memory that this member of a restored family shares, which comes
+// on the control channel before all else: see noyauabi.ShareBatch. Under isolation=vm the host
+// does it.
 func noyauShareAgain() {
 	const mapShared = 1
-	shared := uintptr(noyau.boot.Shared)
-	if shared == 0 {
-		return
+	a := &noyauAreas
+	n := uintptr(noyau.boot.Shared)
+	if n != uintptr(noyauSnap.head.AreaN) || n != 0 && (a.list == nil || n > a.n) {
+		noyauFatal("runtime: this member of a restored family is to share what it did not have\n")
 	}
-	for i := uintptr(0); i < uintptr(noyauSnap.head.AreaN); i++ {
-		a := &noyauAreas.list[i]
-		if noyauHostcall(_noyau_mmap, a.p, a.n, noyauMapRW, mapShared|_MAP_FIXED, shared, a.at) != a.p {
-			noyauFatal("runtime: shared memory of a restored family cannot be mapped\n")
+	for i := uintptr(0); i < n; {
+		fds := noyauTakeShared()
+		if len(fds) == 0 || uintptr(len(fds)) > n-i {
+			noyauFatal("runtime: shared memory of a restored family has not come\n")
+		}
+		for j, fd := range fds {
+			x := &a.list[i]
+			if uint64(x.at) != a.word[j] || noyauHostcall(_noyau_mmap, x.p, x.n, noyauMapRW, mapShared|_MAP_FIXED, uintptr(fd), 0) != x.p {
+				noyauFatal("runtime: shared memory of a restored family cannot be mapped\n")
+			}
+			noyauHostcall(noyauabi.CallClose, uintptr(fd), 0, 0, 0, 0, 0)
+			i++
 		}
 	}
+}
+
+// noyauTakeShared takes the next of these messages: places into noyauAreas.word, for as many
+// descriptors.
+func noyauTakeShared() []int32 {
+	const cloexec, header = 0x40000000, 16 // MSG_CMSG_CLOEXEC, struct cmsghdr
+	a := &noyauAreas
+	iov := [2]uintptr{uintptr(unsafe.Pointer(&a.word)), unsafe.Sizeof(a.word)}
+	msg := [7]uintptr{2: uintptr(noescape(unsafe.Pointer(&iov))), 3: 1, 4: uintptr(unsafe.Pointer(&a.rights)), 5: unsafe.Sizeof(a.rights)}
+	a.rights.size = 0
+	n := noyauHostcall(noyauabi.CallRecvmsg, noyauabi.HandleControl, uintptr(noescape(unsafe.Pointer(&msg))), cloexec, 0, 0, 0)
+	if int(n) <= 0 || msg[5] == 0 || a.rights.size < header || a.rights.size > unsafe.Sizeof(a.rights) {
+		return nil
+	}
+	fds := a.rights.fd[:(a.rights.size-header)/4]
+	if n != 8*uintptr(len(fds)) {
+		return nil
+	}
+	return fds
 }

@@ -439,17 +439,12 @@ func noyauBegin(list []byte, n uintptr, fds []int32) {
 }
 
 // noyauBury puts a dead socket in the place of each handle of before, above all of which
-// it stands meanwhile. Under isolation=vm the host does it.
+// it stands meanwhile. The snapshot's own is closed already. Under isolation=vm the host does it.
 func noyauBury() {
 	const cloexec = 0x80000
-	file := uintptr(noyau.boot.Restore)
-	dead := noyauOpenTop + 64
-	noyauHostcall(noyauabi.CallDup, file+1, dead, cloexec, 0, 0, 0)
-	noyauHostcall(noyauabi.CallClose, file, 0, 0, 0, 0, 0)
-	noyauHostcall(noyauabi.CallClose, file+1, 0, 0, 0, 0, 0)
-	if shared := uintptr(noyau.boot.Shared); shared != 0 {
-		noyauHostcall(noyauabi.CallClose, shared, 0, 0, 0, 0, 0)
-	}
+	given, dead := uintptr(noyau.boot.Restore)+1, noyauOpenTop+64
+	noyauHostcall(noyauabi.CallDup, given, dead, cloexec, 0, 0, 0)
+	noyauHostcall(noyauabi.CallClose, given, 0, 0, 0, 0, 0)
 	for w := range noyauOpen[:(noyauOpenTop+63)/64] {
 		for i, bits := uintptr(w)*64, noyauOpen[w]; bits != 0; i, bits = i+1, bits>>1 {
 			if bits&1 != 0 {
