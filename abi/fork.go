@@ -25,9 +25,13 @@ const (
 	OpHello  = 72 // the first message on a child's channel. No reply
 	OpWait   = 73 // A=process id of a child, 0: any; B=1: do not wait, WaitKeep: it can be waited for again. Reply: A=process id, 0: none yet, B=wait status as wait4(2) has it. ECHILD
 	OpKill   = 74 // A=process id of a member, B=signal, 0: only ask; C=KillRuns: about one that has not ended. ESRCH
-	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. B=bytes of memory, a multiple of the page size, 0: none. Reply: two descriptors, the ends of a connection, and that of the memory. A=id of the pair in the family, B=place of the memory, by which the guest names it later
+	OpPair   = 75 // A=SOCK_STREAM or SOCK_SEQPACKET. B=bytes of memory, a multiple of the page size, 0: none. Reply: two descriptors, the ends of a connection, and that of the memory. A=id of the pair in the family, B=place of the memory, by which the guest names it later. C=PairEventfd: that too
 	OpShare  = 76 // A=bytes. Reply: a descriptor of so much shared memory; A=its place
 )
+
+// PairEventfd is OpPair's C, with memory: a fourth descriptor comes, an eventfd that wakes all who
+// watch it when it is written to.
+const PairEventfd = 1
 
 // KillRuns is OpKill's C, with B 0: one that has ended and was not waited for is ESRCH.
 const KillRuns = 1
@@ -63,6 +67,9 @@ const (
 	CallDup   = 292 // dup3(handle, number, O_CLOEXEC)
 	CallPrctl = 157 // prctl(PR_SET_PDEATHSIG, SIGKILL)
 
+	// CallRing is write(handle, *uint64, 8): it wakes who waits, see PairEventfd. It costs less than a
+	// byte on a connection. Isolation=vm has none, as what costs there is the exit.
+	CallRing = 1
 	// ForkFlags are the flags of CallFork: CLONE_PARENT|SIGCHLD. The child is the
 	// monitor's, which waits for it.
 	ForkFlags = 0x8000 | 17

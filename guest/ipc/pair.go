@@ -51,7 +51,7 @@ func pair(a kernel.Args) (uintptr, linux.Errno) {
 	if typ != linux.SOCK_STREAM && typ != linux.SOCK_SEQPACKET {
 		return 0, linux.EINVAL
 	}
-	m, e := newArea(pairSize)
+	m, e := newArea(pairSize, false)
 	if e != 0 {
 		return 0, e
 	}

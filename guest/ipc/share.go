@@ -32,6 +32,12 @@ type area struct {
 	end    [2]*End  // of a pair; nil: closed here, or it is none
 	src    rt.Source
 	spin   rt.Spin
+
+	// By this those who wait for memory are woken; -1: there is none, and the
+	// connection is used. All who have the memory have it, or nobody has: it is not
+	// made again when they are restored.
+	eventfd  int32
+	eventSrc rt.Source
 }
 
 // nowhere is no place: the memory is like any other of this pVM's.
@@ -44,19 +50,20 @@ var areas struct {
 	m  map[uintptr]*area
 }
 
-// newArea has the monitor make an area of n bytes, a multiple of the page size.
-func newArea(n uintptr) (*area, linux.Errno) {
+// newArea has the monitor make an area of n bytes, a multiple of the page size, with an eventfd
+// if that is asked for and can be of use.
+func newArea(n uintptr, eventfd bool) (*area, linux.Errno) {
 	if rt.Boot().Flags&abi.BootFork == 0 {
 		return nil, linux.EPERM
 	}
 	gate.RLock() // a snapshot knows of all areas, or of none
 	defer gate.RUnlock()
-	handles, id, at, e := requestArea(n)
+	handles, id, at, e := requestArea(n, eventfd && host.CanRing())
 	if e != 0 {
 		return nil, e
 	}
 	defer host.Close(handles[2])
-	a := &area{n: n, id: id, at: at, handle: [2]int32{handles[0], handles[1]}}
+	a := &area{n: n, id: id, eventfd: handles[3], at: at, handle: [2]int32{handles[0], handles[1]}}
 	if a.p = rt.Pages(n); a.p == 0 {
 		e = linux.ENOMEM
 	} else if e = host.Map(a.p, n, true, handles[2], 0); e != 0 {
@@ -65,6 +72,7 @@ func newArea(n uintptr) (*area, linux.Errno) {
 	if e != 0 {
 		host.Close(a.handle[0])
 		host.Close(a.handle[1])
+		a.closeEventfd()
 		host.Post(abi.Msg{Op: abi.OpUnshare, A: at})
 		return nil, e
 	}
@@ -78,17 +86,30 @@ func newArea(n uintptr) (*area, linux.Errno) {
 	return a, 0
 }
 
-// requestArea returns the two ends of a connection and the memory, and what they are in the
-// family.
-func requestArea(n uintptr) (h [3]int32, id, at uint64, errno linux.Errno) {
-	r, e := host.Request(abi.Msg{Op: abi.OpPair, A: linux.SOCK_STREAM, B: uint64(n)})
+// requestArea returns the two ends of a connection, the memory and the eventfd, and what they are in
+// the family.
+func requestArea(n uintptr, eventfd bool) (h [4]int32, id, at uint64, errno linux.Errno) {
+	m, take := abi.Msg{Op: abi.OpPair, A: linux.SOCK_STREAM, B: uint64(n)}, h[:3]
+	if h[3] = -1; eventfd {
+		m.C, take = abi.PairEventfd, h[:]
+	}
+	r, e := host.Request(m)
 	if e != 0 {
 		return h, 0, 0, e
 	}
-	if !r.Take(h[:]) {
+	if !r.Take(take) {
 		return h, 0, 0, linux.EIO
 	}
 	return h, r.A, r.B, 0
+}
+
+// closeEventfd closes the eventfd, if there is one.
+func (a *area) closeEventfd() {
+	if a.eventfd >= 0 {
+		rt.Unwatch(a.eventfd)
+		host.Close(a.eventfd)
+		a.eventfd = -1
+	}
 }
 
 // drop closes one end of a pair, and gives the memory back with the second.
@@ -142,12 +163,17 @@ func share(a kernel.Args) (uintptr, linux.Errno) {
 	if a.A1 == 0 || a.A1 > 1<<32 {
 		return 0, linux.EINVAL
 	}
-	m, e := newArea((a.A1 + abi.PageSize - 1) &^ (abi.PageSize - 1))
+	m, e := newArea((a.A1+abi.PageSize-1)&^(abi.PageSize-1), true)
 	if e != 0 {
 		return 0, e
 	}
-	m.src.Only = rt.Hup
-	if e := rt.Watch(m.handle[1], &m.src); e != 0 {
+	m.src.Only, m.eventSrc.Only = rt.Hup, rt.Hup
+	watched := rt.Watch(m.handle[1], &m.src)
+	if watched == 0 && m.eventfd >= 0 {
+		watched = rt.Watch(m.eventfd, &m.eventSrc)
+	}
+	if e := watched; e != 0 {
+		m.closeEventfd()
 		m.drop(0)
 		m.drop(1)
 		return 0, linux.Errno(e)
@@ -190,9 +216,13 @@ func shareWake(a kernel.Args) (uintptr, linux.Errno) {
 		return 0, e
 	}
 	if n, ok := m.share().bell.Pull(); ok {
-		m.share().rung.rung.Add(1)
 		gate.RLock()
-		host.Send(m.handle[0], ding[:], 0)
+		if m.eventfd >= 0 {
+			host.Ring(m.eventfd)
+		} else {
+			m.share().rung.rung.Add(1)
+			host.Send(m.handle[0], ding[:], 0)
+		}
 		gate.RUnlock()
 		m.share().bell.Pulled(n)
 	}
@@ -206,6 +236,7 @@ func shareWake(a kernel.Args) (uintptr, linux.Errno) {
 func reshare() {
 	family := rt.Boot().Shared != 0
 	for _, a := range allAreas() {
+		a.closeEventfd() // what stands for it
 		if family && a.at != nowhere {
 			a.rejoin()
 			continue
@@ -219,7 +250,7 @@ func reshare() {
 		if rt.Boot().Flags&abi.BootFork == 0 {
 			continue // nobody to share it with
 		}
-		h, id, at, e := requestArea(a.n)
+		h, id, at, e := requestArea(a.n, false)
 		if e == 0 {
 			e = a.replace(h[2])
 			host.Close(h[2])

@@ -83,6 +83,7 @@ func TestPairsBounded(t *testing.T) {
 	requests := []abi.Msg{
 		{Op: abi.OpPair, A: unix.SOCK_STREAM}, {Op: abi.OpPair, A: unix.SOCK_STREAM, B: abi.PageSize}, {Op: abi.OpShare, A: 2 * abi.PageSize},
 		{Op: abi.OpExecFile, A: g.must(abi.Msg{Op: abi.OpExecNew}, str("helper")).A, B: 5, C: abi.ExecPipe},
+		{Op: abi.OpPair, A: unix.SOCK_STREAM, B: abi.PageSize, C: abi.PairEventfd},
 	}
 	wants := [][2]uint64{{7, 0}, {8, abi.PageSize}, {2 * abi.PageSize, 0}}
 	for i, want := range wants {
@@ -104,4 +105,36 @@ func TestPairsBounded(t *testing.T) {
 	if got := <-f.unshared; got != [2]uint64{3, 4} {
 		t.Error("given back:", got)
 	}
+}
+
+// TestPairEventfd: with memory comes what wakes all who watch it, if it is asked for.
+func TestPairEventfd(t *testing.T) {
+	g := start(t, setup{family: &fullFamily{}})
+	fds := g.must(abi.Msg{Op: abi.OpPair, A: unix.SOCK_STREAM, B: abi.PageSize, C: abi.PairEventfd}, nil).fds
+	if len(fds) != 4 {
+		t.Fatalf("%d descriptors, want 4", len(fds))
+	}
+	var polls [2]int
+	for i := range polls {
+		polls[i], _ = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		defer unix.Close(polls[i])
+		if err := unix.EpollCtl(polls[i], unix.EPOLL_CTL_ADD, fds[3], &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		if n, err := unix.Write(fds[3], []byte{1, 0, 0, 0, 0, 0, 0, 0}); n != 8 || err != nil {
+			t.Fatal(n, err)
+		}
+		for i, poll := range polls {
+			if n, err := unix.EpollWait(poll, make([]unix.EpollEvent, 2), 1000); n != 1 || err != nil {
+				t.Fatalf("%d is told %d times (%v)", i, n, err)
+			}
+		}
+	}
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+	g.refused(unix.EINVAL, abi.Msg{Op: abi.OpPair, A: unix.SOCK_STREAM, C: abi.PairEventfd}, nil)
+	g.refused(unix.EINVAL, abi.Msg{Op: abi.OpPair, A: unix.SOCK_STREAM, B: abi.PageSize, C: abi.PairEventfd + 1}, nil)
 }

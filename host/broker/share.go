@@ -13,7 +13,8 @@ func doPair(r *request) (reply, error) {
 		return reply{}, unix.EPERM
 	}
 	typ := int(r.msg.A)
-	if r.msg.A != unix.SOCK_STREAM && r.msg.A != unix.SOCK_SEQPACKET || r.msg.B > maxShare || r.msg.B%abi.PageSize != 0 {
+	if r.msg.A != unix.SOCK_STREAM && r.msg.A != unix.SOCK_SEQPACKET || r.msg.B > maxShare || r.msg.B%abi.PageSize != 0 ||
+		r.msg.C > abi.PairEventfd || r.msg.C != 0 && r.msg.B == 0 {
 		return reply{}, unix.EINVAL
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -25,13 +26,19 @@ func doPair(r *request) (reply, error) {
 		rep.a, err = r.newPair()
 		return rep, err
 	}
+	rep := give(fds[:]...)
 	mem, err := Sealed("noyau-pair", int64(r.msg.B))
 	if err != nil {
-		unix.Close(fds[0])
-		unix.Close(fds[1])
-		return reply{}, err
+		return rep, err
 	}
-	rep := give(fds[0], fds[1], mem)
+	rep = give(fds[0], fds[1], mem)
+	if r.msg.C == abi.PairEventfd {
+		ev, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+		if err != nil {
+			return rep, err
+		}
+		rep = give(fds[0], fds[1], mem, ev)
+	}
 	rep.b, rep.a, err = r.newShare(r.msg.B, true)
 	return rep, err
 }
