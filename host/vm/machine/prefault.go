@@ -29,16 +29,9 @@ var prefaultCode = []byte{
 // host's page can be written. With constants, only these. Then Start may be called, or
 // Prefault again, for an image that was mapped since.
 func (m *Machine) Prefault(constants bool) error {
-	if err := m.Attach(); err != nil {
-		return err
-	}
 	again := m.prefault
-	if !again {
-		copy(m.system[pagePrefault*page:][:page], prefaultCode)
-		if err := m.t.mapPages(prefaultPage, gpaSystem+pagePrefault*page, page, Exec.pte()); err != nil {
-			return err
-		}
-		m.prefault = true
+	if err := m.prefaulter(); err != nil {
+		return err
 	}
 	for _, s := range m.segments {
 		n := min(s.size, firstText)
@@ -54,12 +47,8 @@ func (m *Machine) Prefault(constants bool) error {
 	if constants || again {
 		return nil
 	}
-	for _, s := range []struct{ at, n uint64 }{
-		{abi.VMInfoPage, page}, {abi.VMSignals, page}, {abi.VMStackBase + abi.VMStackSize - page, page}, {abi.VMRing, 2 * page},
-	} {
-		if err := m.touch(s.at, s.n); err != nil {
-			return err
-		}
+	if err := m.touchSystem(); err != nil {
+		return err
 	}
 	if m.region.lo != 0 || m.region.hi < abi.RegionLow+firstHeap {
 		return nil
@@ -70,6 +59,41 @@ func (m *Machine) Prefault(constants bool) error {
 		}
 	}
 	return m.touch(abi.RegionBase+abi.RegionLow, firstHeap)
+}
+
+// Warm does of Attach and Prefault what is the same for every guest, and with room for the heap
+// of any snapshot. What is mapped afterwards costs a little more.
+func (m *Machine) Warm() error {
+	m.settle(mostHome)
+	if err := m.prefaulter(); err != nil {
+		return err
+	}
+	return m.touchSystem()
+}
+
+// prefaulter makes it possible to touch.
+func (m *Machine) prefaulter() error {
+	if m.prefault {
+		return nil
+	}
+	m.prefault = true
+	copy(m.system[pagePrefault*page:][:page], prefaultCode)
+	if err := m.t.mapPages(prefaultPage, gpaSystem+pagePrefault*page, page, Exec.pte()); err != nil {
+		return err
+	}
+	return m.Attach()
+}
+
+// touchSystem touches what the machine has for every guest.
+func (m *Machine) touchSystem() error {
+	for _, s := range []struct{ at, n uint64 }{
+		{abi.VMInfoPage, page}, {abi.VMSignals, page}, {abi.VMStackBase + abi.VMStackSize - page, page}, {abi.VMRing, 2 * page},
+	} {
+		if err := m.touch(s.at, s.n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // touch makes the guest read a byte of each page of the n bytes at a.
