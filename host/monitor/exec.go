@@ -131,7 +131,9 @@ func (m *member) Exec(ctx context.Context, x *broker.Exec) (uint32, error) {
 	if err := m.Room(ctx); err != nil {
 		return 0, err
 	}
-	c := &member{f: f, parent: m, ppid: m.pid, image: image, started: true, deathSig: x.DeathSig, changed: make(chan struct{})}
+	// From here on it can be signalled with its group: who does waits until it is known.
+	c := &member{f: f, parent: m, ppid: m.pid, image: image, started: true, deathSig: x.DeathSig, changed: make(chan struct{}), known: make(chan struct{})}
+	defer close(c.known)
 	if err := f.newPID(c); err != nil {
 		return 0, err
 	}

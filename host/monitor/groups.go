@@ -35,9 +35,10 @@ func (m *member) Group(op, pid, group uint32) (pgid, session uint32, err error) 
 	return t.group, t.session, err
 }
 
-// there says whether m runs or is just being forked. mu is held.
+// there says whether m runs or is just being forked or started. What is started runs before
+// its starter is told of it. mu is held.
 func (m *member) there() bool {
-	if m.proc != nil {
+	if m.proc != nil || m.started {
 		return true
 	}
 	return m.parent != nil && m.parent.children[m.pid] != nil

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -183,6 +184,8 @@ func guestMain(what string) {
 	case "exit":
 		n, _ := strconv.Atoi(arg)
 		os.Exit(n)
+	case "sleep":
+		time.Sleep(time.Minute)
 	case "echo":
 		io.Copy(os.Stdout, os.Stdin)
 		fmt.Print("end")
