@@ -16,7 +16,7 @@ import (
 const standby = "before the clock starts: a process is launched, under vm with its machine, has mapped the snapshot, has run up to where it matters who it is, and has written the pages that earlier clones wrote"
 
 // alone says what is there before, for one that nobody has prepared for.
-const alone = "before the clock starts: the file is in memory, and was found to be whole; others were made of it, 20 ms ago and before; under vm the zygote has made its next child, with a machine and without an image"
+const alone = "before the clock starts: the file is in memory, and was found to be whole; others were made of it, 10 ms ago and before; under vm the zygote has made its next child, with a machine and without an image"
 
 // restore measures from monitor.Start to a line that the program prints where the snapshot
 // was made, and to the first answer of an HTTP server in it, for programs of two sizes, with a
@@ -84,7 +84,7 @@ func (b *Bench) frozen(s Subject, p *Program, mb string, serves bool) (monitor.C
 // processor is kept busy meanwhile: one that has slept adds up to 0.8 ms of its own to what
 // comes next.
 func settle() {
-	for begin := time.Now(); time.Since(begin) < 20*time.Millisecond; {
+	for begin := time.Now(); time.Since(begin) < 10*time.Millisecond; {
 	}
 }
 

@@ -142,9 +142,12 @@ func (m *Memory) grant(o, n uint64) unix.Errno {
 }
 
 // Populate gives the guest's writable pages in [a, a+n) memory of their own, where there are
-// such. It does not allocate.
+// such, and makes the first of them accessible. It does not allocate.
 func (m *Memory) Populate(a Addr, n uint64) {
 	if b := m.Bytes(a, n, true); b != nil {
 		populate(b, true)
+		if o, ok := m.granted(a, n); ok && m.region.slots[o/slotSize] == 0 {
+			m.populate(o) // if it cannot be, the guest's touch says so
+		}
 	}
 }
