@@ -74,7 +74,7 @@ func noyauMostSpin() int64 {
 		lo, hi = 10e3, 250e3
 	}
 	if w.cost == 0 {
-		w.cost = 12e3
+		w.cost = 25e3
 		if noyauHyper != 0 {
 			w.cost = 80e3
 		}
