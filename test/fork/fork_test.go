@@ -32,12 +32,20 @@ func done(t testing.TB, c monitor.Config) {
 func TestIDs(t *testing.T)        { done(t, config(t, "ids")) }
 func TestSignals(t *testing.T)    { done(t, config(t, "signals")) }
 func TestGoroutines(t *testing.T) { done(t, config(t, "goroutines")) }
-func TestGroups(t *testing.T)     { done(t, config(t, "groups")) }
-func TestIPC(t *testing.T)        { done(t, config(t, "ipc")) }
-func TestIPCFiles(t *testing.T)   { done(t, config(t, "pairs")) }
-func TestIPCKilled(t *testing.T)  { done(t, config(t, "killed", "25")) }
-func TestIPCLocked(t *testing.T)  { done(t, config(t, "locked")) }
-func TestIPCForged(t *testing.T)  { done(t, config(t, "forged")) }
+
+// TestAtOnce: EAGAIN is what a full family says, not one whose goroutines fork all at once.
+func TestAtOnce(t *testing.T) {
+	c := config(t, "at-once")
+	c.Forks = 400
+	done(t, c)
+}
+
+func TestGroups(t *testing.T)    { done(t, config(t, "groups")) }
+func TestIPC(t *testing.T)       { done(t, config(t, "ipc")) }
+func TestIPCFiles(t *testing.T)  { done(t, config(t, "pairs")) }
+func TestIPCKilled(t *testing.T) { done(t, config(t, "killed", "25")) }
+func TestIPCLocked(t *testing.T) { done(t, config(t, "locked")) }
+func TestIPCForged(t *testing.T) { done(t, config(t, "forged")) }
 
 // TestIPCIdle: members that wait for each other sleep, and nothing wakes them.
 func TestIPCIdle(t *testing.T) {
