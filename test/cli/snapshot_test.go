@@ -18,7 +18,7 @@ func frozen(t *testing.T, u *user, flags ...string) (file, dir string) {
 		t.Fatal(err)
 	}
 	port := freePort(t)
-	u.ok(append(append([]string{"run", "-d", "--name", "web", "-p", "127.0.0.1:" + port + ":8080", "-v", dir + ":/data"}, flags...), probe, "lines-of", "/data/lines")...)
+	u.ok(append(append([]string{"run", "-d", "--name", "web", "-p", "127.0.0.1:" + port + ":8080", "-v", dir + ":/data", "-m", "64m"}, flags...), probe, "lines-of", "/data/lines")...)
 	eventually(t, "the server answers", func() bool { return get("http://127.0.0.1:"+port+"/") == "one" })
 	file = filepath.Join(t.TempDir(), "web.snap")
 	if out := u.ok("snapshot", "web", "-o", file, "--compress"); out != file+"\n" {
@@ -38,9 +38,17 @@ func TestRestore(t *testing.T) {
 	v := dir + ":/data"
 	u.fails(125, []string{"restore", "-d", file}, "say which directories they are", "-v "+v)
 	u.fails(125, []string{"restore", "-d", "-v", v, "--files", "maybe", file}, "refuse, reopen, close")
+	for _, flag := range []string{"--env=A=b", "--memory=64m", "--workdir=/", "--user=1", "--ulimit=nofile=9", "--tags=x"} {
+		name, _, _ := strings.Cut(flag, "=")
+		u.fails(125, []string{"restore", "-d", "-v", v, flag, file}, name, "of the snapshot")
+		u.fails(125, []string{"clone", "-v", v, flag, file}, name, "of the snapshot")
+	}
 	u.fails(127, []string{"restore", file + "x"}, "no such file")
 	u.ok("restore", "-d", "--name", "web", "-v", v, "-p", "127.0.0.1:"+port+":8080", file)
 	eventually(t, "the restored server answers", func() bool { return get("http://127.0.0.1:"+port+"/") == "two" })
+	if got := u.ok("inspect", "web"); !strings.Contains(got, `"memory": 67108864`) {
+		t.Errorf("inspect does not show the memory limit of the original: %s", got)
+	}
 	if got := u.ok("ps", "--format", "{{.Name}} {{.Command}} {{.Ports}}"); got != fmt.Sprintf("web probe lines-of /data/lines 127.0.0.1:%s->8080/tcp\n", port) {
 		t.Errorf("ps: %q", got)
 	}
@@ -176,6 +184,7 @@ next:
 func TestSnapshotRefused(t *testing.T) {
 	u := newUser(t)
 	u.fails(1, []string{"snapshot", "nobody"}, "no such pVM")
+	u.fails(125, []string{"snapshot", "nobody", "-o", "-"}, "standard output")
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "bad")
 	os.WriteFile(bad, make([]byte, 1<<20), 0o644)
