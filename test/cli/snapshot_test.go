@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // frozen makes a snapshot of a server that hands out the lines of an open file.
@@ -191,4 +193,42 @@ func TestSnapshotRefused(t *testing.T) {
 	u.fails(126, []string{"restore", bad}, "no snapshot")
 	u.fails(126, []string{"clone", "-n", "2", bad}, "no snapshot")
 	u.fails(126, []string{"restore", probe}, "no snapshot")
+}
+
+// TestPreforkExample: the README's server of several processes has one more after noyau fork, one
+// again for each that ends, and ends by the stop signal.
+func TestPreforkExample(t *testing.T) {
+	u := newUser(t)
+	port := freePort(t)
+	u.ok("run", "-d", "--name", "pre", "--stop-timeout", "60", "-p", "127.0.0.1:"+port+":8080", "../../examples/prefork", "-workers", "2")
+	eventually(t, "the server answers", func() bool { return strings.HasPrefix(get("http://127.0.0.1:"+port+"/"), "process") })
+	pid := strings.TrimSpace(u.ok("fork", "pre"))
+	time.Sleep(100 * time.Millisecond) // a copy that is at a loss ends soon
+	members := func() map[string]string {
+		m := map[string]string{}
+		for _, l := range strings.Split(u.ok("ps", "--tree"), "\n") {
+			if f := strings.Fields(l); len(f) > 4 && f[1] == "host" {
+				m[f[0]] = strings.TrimSuffix(f[3], ",")
+			}
+		}
+		return m
+	}
+	if out := u.ok("logs", "pre"); out != "" {
+		t.Errorf("it complains:\n%s", out)
+	}
+	before := members()
+	if len(before) != 4 || before[pid] == "" {
+		t.Fatalf("%s is not in %v, of four", pid, before)
+	}
+	worker, err := strconv.Atoi(before["2"])
+	if err != nil {
+		t.Fatal(err, before)
+	}
+	syscall.Kill(worker, syscall.SIGKILL)
+	eventually(t, "there is another worker", func() bool { m := members(); return len(m) == 4 && m["2"] == "" })
+	began := time.Now()
+	u.ok("stop", "pre")
+	if d := time.Since(began); d > 30*time.Second {
+		t.Errorf("stopped after %v: not by the signal\n%s", d, u.ok("logs", "pre"))
+	}
 }
