@@ -119,6 +119,7 @@ func TestExitCodes(t *testing.T) {
 		{1, []string{"logs", "nobody"}, []string{"no such pVM: nobody"}},
 		{1, []string{"inspect", "image", plain}, []string{"not a Noyau image"}},
 		{125, []string{"stop"}, []string{"at least one"}},
+		{125, []string{"ps", "--format", "nope"}, []string{`"nope"`, "table, json"}},
 		{125, []string{"fork"}, []string{"received 0", "noyau fork --help"}},
 		{125, []string{"logs", "a", "b"}, []string{"received 2", "noyau logs --help"}},
 		{125, []string{"inspect", "image"}, []string{"received 0", "noyau inspect image --help"}},
