@@ -172,7 +172,7 @@ func interrupt() {
 	for id, p := range c.pending {
 		delete(c.pending, id)
 		p.reply, p.errno = Reply{FD: -1}, linux.EINTR
-		if p.op == abi.OpConnect {
+		if p.op == abi.OpConnect || p.op == abi.OpNameDial {
 			p.errno = linux.ECONNRESET // whose EINTR would mean "still connecting"
 		}
 		p.done <- struct{}{}

@@ -76,7 +76,7 @@ func (s *Socket) othersAccept() bool {
 	}
 	netMu.Lock()
 	defer netMu.Unlock()
-	return s.st.Load() == stListen && s.host.Load() != nil && s.l.shared()
+	return s.st.Load() == stListen && s.l.shared()
 }
 
 // dialMember connects to a socket of another member. none is the error if there is nobody.
