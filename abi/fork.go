@@ -8,7 +8,7 @@ package abi
 const (
 	SysPrivate = 0x4e00 // the first
 	SysFork    = 0x4e00 // fork(rights that the child does not have): the child's process id; 0 in the child
-	SysPair    = 0x4e01 // pair(type SOCK_STREAM|SOCK_SEQPACKET, *[2]int32): a connection that fork shares
+	SysPair    = 0x4e01 // pair(type SOCK_STREAM|SOCK_SEQPACKET, *[2]int32, PairPipe or 0): a connection that fork shares
 	SysShare   = 0x4e02 // share(bytes, *uintptr): memory that fork shares; its address. The first ShareHead bytes are the library OS's
 
 	// Narrowing and more have the numbers in between.
@@ -43,6 +43,9 @@ const (
 	ShareMost    = 1 << 14
 	ShareNowhere = 1<<64 - 1
 )
+
+// PairPipe makes the first end of a pair one that only reads, the second one that only writes.
+const PairPipe = 1
 
 // ShareHead is what lies before the bytes that SysShare has made.
 const ShareHead = 128

@@ -14,11 +14,15 @@ import (
 func Pair() (a, b *os.File, err error) { return pair(syscall.SOCK_STREAM, "pair") }
 
 // Pipe is like os.Pipe, for members of a family: fork shares it.
-func Pipe() (r, w *os.File, err error) { return pair(syscall.SOCK_STREAM, "pipe") }
+func Pipe() (r, w *os.File, err error) { return newPair(syscall.SOCK_STREAM, pairPipe, "pipe") }
 
-func pair(typ uintptr, name string) (a, b *os.File, err error) {
+func pair(typ uintptr, name string) (a, b *os.File, err error) { return newPair(typ, 0, name) }
+
+const pairPipe = 1 // of sysPair: each end is for one direction
+
+func newPair(typ, how uintptr, name string) (a, b *os.File, err error) {
 	var fds [2]int32
-	if _, _, errno := syscall.Syscall(sysPair, typ, uintptr(unsafe.Pointer(&fds)), 0); errno != 0 {
+	if _, _, errno := syscall.Syscall(sysPair, typ, uintptr(unsafe.Pointer(&fds)), how); errno != 0 {
 		return nil, nil, fail(name, errno)
 	}
 	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
@@ -53,8 +57,8 @@ func (q *Queue) Send(m []byte) error {
 	return err
 }
 
-// Receive waits for a message and stores it into p, cut to len(p). io.EOF means that no
-// member can send any more.
+// Receive waits for a message and stores it into p, cut to len(p), of which there must be
+// some. io.EOF means that no member can send any more.
 func (q *Queue) Receive(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, io.ErrShortBuffer

@@ -20,7 +20,8 @@ type Memory struct {
 
 const shareHead = 128 // bytes before those of the program
 
-// Share makes a Memory of n bytes, all 0. It exists as long as a member of the family.
+// Share makes a Memory of n bytes, less than 4 GiB, all 0. It exists as long as a member of the
+// family.
 func Share(n int) (*Memory, error) {
 	if n <= 0 {
 		return nil, fail("share", syscall.EINVAL)
@@ -56,6 +57,9 @@ func (m *Memory) Uint64(offset int) *atomic.Uint64 {
 // Wait returns when v, a number in m, is not old. Whoever changes it calls Wake. A Wait that
 // begins soon before the change costs neither member a call, if both have a processor.
 func (m *Memory) Wait(v *atomic.Uint32, old uint32) error {
+	if at := uintptr(unsafe.Pointer(v)) - m.at; at < shareHead || at >= shareHead+uintptr(len(m.bytes)) {
+		return os.NewSyscallError("wait", syscall.EINVAL) // nobody can change it and call Wake
+	}
 	if v.Load() != old {
 		return nil
 	}

@@ -77,7 +77,11 @@ func printTree(ctx context.Context, entries []*state.Entry) {
 		if !e.Alive() {
 			continue
 		}
-		fmt.Fprintf(os.Stdout, "%s  %s  %s\n", e.Meta.ID, e.Meta.Name, strings.Join(e.Status.Ports, ", "))
+		paused := ""
+		if e.Status.Paused {
+			paused = "  (Paused)"
+		}
+		fmt.Fprintf(os.Stdout, "%s  %s  %s%s\n", e.Meta.ID, e.Meta.Name, strings.Join(e.Status.Ports, ", "), paused)
 		var list []monitor.Member
 		if e.Control().Members(ctx, &list) != nil {
 			continue // it has just ended

@@ -57,7 +57,7 @@ func (f *logFlags) run(e *state.Entry) error {
 	if f.tail != "all" {
 		n, err := strconv.Atoi(f.tail)
 		if err != nil || n < 0 {
-			return fmt.Errorf("--tail %q is not a number of lines; want a number or all", f.tail)
+			return &exitCode{exitError, fmt.Errorf("--tail %q is not a number of lines; want a number or all", f.tail)}
 		}
 		last = n
 	}
@@ -213,5 +213,5 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("--since %q: want a time such as 2026-01-02T15:04:05Z or a duration such as 10m", s)
+	return time.Time{}, &exitCode{exitError, fmt.Errorf("--since %q: want a time such as 2026-01-02T15:04:05Z or a duration such as 10m", s)}
 }

@@ -178,9 +178,27 @@ starts like a process and is isolated like a virtual machine.
 	for _, c := range list {
 		cmd := c.make()
 		cmd.GroupID = c.group
+		cmd.Args = usage(cmd.Args)
+		for _, sub := range cmd.Commands() {
+			sub.Args = usage(sub.Args)
+		}
 		root.AddCommand(cmd)
 	}
 	return root
+}
+
+// usage makes wrong arguments what wrong flags are.
+func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	if check == nil {
+		return nil
+	}
+	return func(cmd *cobra.Command, args []string) error {
+		err := check(cmd, args)
+		if code := new(exitCode); err == nil || errors.As(err, &code) {
+			return err
+		}
+		return &exitCode{exitError, fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath())}
+	}
 }
 
 // noCommand is the error of a name that no command has.

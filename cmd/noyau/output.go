@@ -31,11 +31,11 @@ func parseFormat(spec string) (*format, error) {
 	case strings.Contains(spec, "{{"):
 		t, err := template.New("format").Option("missingkey=error").Parse(spec)
 		if err != nil {
-			return nil, fmt.Errorf("--format: %w", err)
+			return nil, &exitCode{exitError, fmt.Errorf("--format: %w", err)}
 		}
 		f.tmpl = t
 	default:
-		return nil, fmt.Errorf("--format %q is not known; want table, json or a Go template such as '{{.Name}}'", spec)
+		return nil, &exitCode{exitError, fmt.Errorf("--format %q is not known; want table, json or a Go template such as '{{.Name}}'", spec)}
 	}
 	return f, nil
 }

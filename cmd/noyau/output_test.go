@@ -16,6 +16,7 @@ func TestStatusText(t *testing.T) {
 		want string
 	}{
 		{state.Status{Phase: state.Running, Started: now.Add(-3 * time.Minute)}, "Up 3 minutes"},
+		{state.Status{Phase: state.Running, Paused: true, Started: now.Add(-3 * time.Minute)}, "Up 3 minutes (Paused)"},
 		{state.Status{Phase: state.Exited, ExitCode: 137, Finished: now.Add(-2 * time.Hour)}, "Exited (137) 2 hours ago"},
 		{state.Status{Phase: state.Dead}, "Dead"},
 		{state.Status{Phase: state.Created}, "Created"},

@@ -106,7 +106,11 @@ func statusText(e *state.Entry, now time.Time) string {
 	s := e.Status
 	switch s.Phase {
 	case state.Running:
-		return "Up " + strings.ToLower(units.HumanDuration(now.Sub(s.Started)))
+		up := "Up " + strings.ToLower(units.HumanDuration(now.Sub(s.Started)))
+		if s.Paused {
+			up += " (Paused)"
+		}
+		return up
 	case state.Exited:
 		return fmt.Sprintf("Exited (%d) %s", s.ExitCode, ago(now.Sub(s.Finished)))
 	case state.Dead:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,8 +23,21 @@ type restoreFlags struct {
 
 func (f *restoreFlags) add(fs *pflag.FlagSet) {
 	f.runFlags.add(fs)
+	for _, name := range ofSnapshot() {
+		fs.MarkHidden(name)
+	}
 	fs.StringVar(&f.image, "image", "", "the `image`, if it is not where it was")
 	fs.StringVar(&f.files, "files", "refuse", "what becomes of `files` of volumes that were open and are not as they were: refuse, reopen, close")
+}
+
+// ofSnapshot are flags of noyau run that mean nothing here: what they say is in the snapshot, or
+// in the image that it was made of.
+func ofSnapshot() []string {
+	list := []string{"env", "env-file", "memory", "workdir", "user", "ulimit"}
+	for _, f := range goBuildFlags {
+		list = append(list, f.name)
+	}
+	return list
 }
 
 // A frozen is a snapshot and the image that it was made of.
@@ -36,6 +50,11 @@ type frozen struct {
 // open reads what name says of itself, and has ports published as it says if the command
 // line does not. Its content is checked by the monitor.
 func (f *restoreFlags) open(cmd *cobra.Command, name string) (*frozen, error) {
+	for _, flag := range ofSnapshot() {
+		if cmd.Flags().Changed(flag) {
+			return nil, &exitCode{exitError, fmt.Errorf("--%s cannot be said again: arguments, environment, user, limits and image of what is restored are those of the snapshot", flag)}
+		}
+	}
 	path, err := filepath.Abs(name)
 	if err != nil {
 		return nil, err
@@ -62,6 +81,9 @@ func (f *restoreFlags) open(cmd *cobra.Command, name string) (*frozen, error) {
 		return nil, &exitCode{exitError, fmt.Errorf("%w\n%s needs the image that it was made of; say with --image where it is", err, name)}
 	}
 	build.Used(img)
+	if t.meta.Memory != 0 { // for the entry
+		f.memory = strconv.FormatUint(t.meta.Memory, 10)
+	}
 	if !cmd.Flags().Changed("publish") {
 		f.publish = t.meta.Publish
 	}
@@ -115,7 +137,8 @@ func newRestore() *cobra.Command {
 		Long: `Restore makes a pVM that goes on where the snapshot was made: memory, goroutines and
 timers are as they were, open connections are closed, listeners and UDP ports are made
 again as -p says (by default as for the original). Arguments, environment and memory
-limit are those of the original. Any number of pVMs can be made of one file, which must
+limit are those of the original; where it may connect to is not in the file, and --net,
+--allow-out and --channel say it anew. Any number of pVMs can be made of one file, which must
 not change while they run. The image must be the same one.
 
 Volumes of the original must be given with -v, as their directories are now. Files that

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ type session struct {
 	control  *state.ControlServer
 	listed   func()        // returns when it is known whether it will be listed
 	ended    chan struct{} // closed when the entry says how it ended
+	status   sync.Mutex    // of the entry, while others can pause it
 }
 
 // startSession starts the pVM. On error nothing of it is left but the entry.
@@ -92,9 +94,12 @@ func (s *session) wait() (monitor.Exit, error) {
 	if s.listing == nil || s.entry == nil {
 		return exit, nil
 	}
+	s.status.Lock()
 	st := s.entry.Status
+	st.Paused = false
 	st.Phase, st.Finished, st.ExitCode, st.Error = state.Exited, time.Now(), exit.Code, exit.Reason
 	err := s.entry.SetStatus(st)
+	s.status.Unlock()
 	if s.entry.Meta.AutoRemove || !s.entry.Meta.Detached {
 		err = s.dir.Discard(s.entry)
 	}
@@ -122,7 +127,19 @@ func (s *session) Snapshot(ctx context.Context, q state.SnapshotRequest) error {
 	return s.inst.Snapshot(ctx, q.Path, monitor.SnapshotOptions{Compress: q.Compress, Alone: q.Alone})
 }
 
-func (s *session) Pause(on bool) error { return s.inst.Pause(on) }
+func (s *session) Pause(on bool) error {
+	s.status.Lock()
+	defer s.status.Unlock()
+	if err := s.inst.Pause(on); err != nil {
+		return err
+	}
+	st := s.entry.Status
+	if st.Phase != state.Running {
+		return nil // it has just ended
+	}
+	st.Paused = on
+	return s.entry.SetStatus(st)
+}
 
 func (s *session) Stop(timeout time.Duration) {
 	s.inst.Stop(timeout)

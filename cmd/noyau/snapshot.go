@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -22,6 +23,9 @@ and are in the file; --alone leaves them out.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: pvmNames((*state.Entry).Alive),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "-" {
+				return &exitCode{exitError, errors.New("a snapshot cannot go to standard output: it must be a file, which is mapped when it is restored (-o ./- is one of that name)")}
+			}
 			e, err := findRunning(args[0])
 			if err != nil {
 				return err

@@ -52,7 +52,7 @@ func newKill() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			sig, err := parseSignal(name)
 			if err != nil {
-				return err
+				return &exitCode{exitError, err}
 			}
 			return each(args, func(_ *state.Dir, e *state.Entry) error {
 				if err := mustRun(e); err != nil {

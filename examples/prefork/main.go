@@ -46,6 +46,7 @@ func main() {
 }
 
 func serve(l net.Listener, total *atomic.Uint64) {
+	signal.Reset() // a worker that is forked later has what supervise wants
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "process %d, answer %d\n", os.Getpid(), total.Add(1))
 	})
@@ -60,6 +61,10 @@ func supervise(l net.Listener, total *atomic.Uint64) {
 	ended := make(chan int)
 	watch := func() {
 		pid, status, err := pvm.WaitAny()
+		if errors.Is(err, syscall.ECHILD) {
+			ended <- 0 // noyau fork has copied this process, and this is the copy: it has no children
+			return
+		}
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -71,7 +76,10 @@ func supervise(l net.Listener, total *atomic.Uint64) {
 		select {
 		case <-stop:
 			os.Exit(0) // what is left ends with noyau stop
-		case <-ended:
+		case pid := <-ended:
+			if pid == 0 {
+				serve(l, total)
+			}
 			if pid, err := pvm.Fork(); err != nil {
 				log.Print(err)
 			} else if pid == 0 {

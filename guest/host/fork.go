@@ -1,6 +1,8 @@
 package host
 
 import (
+	"sync"
+
 	"noyau.dev/abi"
 	"noyau.dev/guest/linux"
 	"noyau.dev/guest/rt"
@@ -15,6 +17,18 @@ var ahead struct {
 	unsent bool // it wants that one back
 	forks  int  // a pVM that forks once needs none
 }
+
+// conceiving counts the goroutines that have asked for a child and not forked it yet. The
+// monitor bounds those (maxBirths of host/broker), and more than a few do not help: who
+// finds so many waits. control.mu guards it.
+var conceiving struct {
+	n    int
+	room sync.Cond // of control.mu
+}
+
+const maxConceiving = 8
+
+func init() { conceiving.room.L = &control.mu }
 
 // Fork copies this pVM. In the parent it returns the child's process id, in the child
 // 0. asked says that somebody outside wants it, narrow which rights the child does not have.
@@ -33,7 +47,16 @@ func Fork(asked bool, narrow uint32) (pid uint32, errno linux.Errno) {
 	if pid = ahead.pid; pid != 0 && !asked {
 		give, ahead.pid = ahead.give, 0
 	} else {
+		for conceiving.n >= maxConceiving {
+			conceiving.room.Wait()
+		}
+		conceiving.n++
+		defer conceived() // with control.mu not held
+		same := c.copies == copies
 		c.mu.Unlock()
+		if !same {
+			return 0, linux.EINTR // as for a request: see below
+		}
 		if pid, give, errno = conceive(asked); errno != 0 {
 			return 0, errno
 		}
@@ -69,6 +92,14 @@ func Fork(asked bool, narrow uint32) (pid uint32, errno linux.Errno) {
 	c.mu.Unlock()
 	give.close()
 	return pid, errno
+}
+
+// conceived lets the next goroutine ask for a child.
+func conceived() {
+	control.mu.Lock()
+	conceiving.n--
+	control.mu.Unlock()
+	conceiving.room.Signal()
 }
 
 // conceive asks the monitor for what a child starts with.
@@ -141,7 +172,7 @@ func interrupt() {
 	for id, p := range c.pending {
 		delete(c.pending, id)
 		p.reply, p.errno = Reply{FD: -1}, linux.EINTR
-		if p.op == abi.OpConnect {
+		if p.op == abi.OpConnect || p.op == abi.OpNameDial {
 			p.errno = linux.ECONNRESET // whose EINTR would mean "still connecting"
 		}
 		p.done <- struct{}{}

@@ -29,6 +29,7 @@ type End struct {
 	a       *area
 	side    int
 	packets bool
+	pipe    bool // it looks like one; the descriptors are for one direction each
 	in, out ring
 	inWord  rt.Word
 	outWord rt.Word
@@ -41,14 +42,14 @@ type End struct {
 	retry retry
 }
 
-// pair is pair(type, *[2]int32).
+// pair is pair(type, *[2]int32, PairPipe or 0).
 func pair(a kernel.Args) (uintptr, linux.Errno) {
 	fds, e := kernel.Ptr[[2]int32](a.A2)
 	if e != 0 {
 		return 0, e
 	}
 	typ := uint32(a.A1)
-	if typ != linux.SOCK_STREAM && typ != linux.SOCK_SEQPACKET {
+	if typ != linux.SOCK_STREAM && typ != linux.SOCK_SEQPACKET || a.A3&^abi.PairPipe != 0 {
 		return 0, linux.EINVAL
 	}
 	m, e := newArea(pairSize, false)
@@ -59,14 +60,19 @@ func pair(a kernel.Args) (uintptr, linux.Errno) {
 	if e != 0 {
 		return 0, e
 	}
-	const flags = linux.O_RDWR | linux.O_NONBLOCK | linux.O_CLOEXEC
-	first, e := kernel.Install(ends[0], flags)
+	modes := [2]uint32{linux.O_RDWR, linux.O_RDWR}
+	if a.A3 == abi.PairPipe {
+		modes = [2]uint32{linux.O_RDONLY, linux.O_WRONLY}
+		ends[0].pipe, ends[1].pipe = true, true
+	}
+	const flags = linux.O_NONBLOCK | linux.O_CLOEXEC
+	first, e := kernel.Install(ends[0], flags|modes[0])
 	if e != 0 {
 		ends[0].Release()
 		ends[1].Release()
 		return 0, e
 	}
-	second, e := kernel.Install(ends[1], flags)
+	second, e := kernel.Install(ends[1], flags|modes[1])
 	if e != 0 {
 		kernel.Close(first)
 		ends[1].Release()
@@ -300,6 +306,9 @@ func (c *End) AttachPD(pd uintptr) { c.attach(pd, c.Queue) }
 func (c *End) Stat(st *linux.Stat) linux.Errno {
 	c.Base.Stat(st)
 	st.Mode = linux.S_IFSOCK | 0600
+	if c.pipe {
+		st.Mode = linux.S_IFIFO | 0600
+	}
 	return 0
 }
 

@@ -119,10 +119,14 @@ func snapshot() {
 	host.Post(abi.Msg{Op: abi.OpRejoin})
 }
 
+// Copies is how many times this pVM was copied, or nearly so; a copy goes on counting.
+var Copies atomic.Uint32
+
 // Fork copies this pVM, perhaps since somebody outside has asked for it: the child's process id in the parent, 0 in the child,
 // which has not the rights in narrow.
 func Fork(asked bool, narrow uint32) (uint32, linux.Errno) {
 	shareStdio()
+	Copies.Add(1)
 	forking.RLock()
 	pid, e := host.Fork(asked, narrow)
 	forking.RUnlock()

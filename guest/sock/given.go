@@ -19,6 +19,7 @@ func (s *Socket) HostListener() (handle int32, name uint32, about []byte) {
 	if s.st.Load() != stListen || h == nil {
 		return -1, 0, nil
 	}
+	s.l.given = true
 	b := abi.Append16(abi.Append16(nil, s.family), uint16(s.typ))
 	var flags uint16
 	if s.v6only {
@@ -100,6 +101,6 @@ func parseGiven(b []byte) (*Socket, bool) {
 	default:
 		return nil, false
 	}
-	s.l = &listener{s: s, backlog: int(backlog)}
+	s.l = &listener{s: s, backlog: int(backlog), given: true}
 	return s, true
 }

@@ -69,6 +69,16 @@ func (s *Socket) announceAs(again uint64) linux.Errno {
 	return e
 }
 
+// othersAccept reports whether connections to s may be another member's to accept.
+func (s *Socket) othersAccept() bool {
+	if !hasNames() {
+		return false
+	}
+	netMu.Lock()
+	defer netMu.Unlock()
+	return s.st.Load() == stListen && s.l.shared()
+}
+
 // dialMember connects to a socket of another member. none is the error if there is nobody.
 func (s *Socket) dialMember(name string, none linux.Errno) linux.Errno {
 	if none == 0 {

@@ -17,7 +17,13 @@ type listener struct {
 	ready   socketList // connections to be accepted
 	wait    socketList // connectors that found ready full
 	turn    bool       // ask the host first, the next time
+	copies  uint32     // kernel.Copies when it began to listen
+	given   bool       // to another program, or by one
 }
+
+// shared reports whether another member of the family may have the same listener, and so
+// accept what comes to the host's. netMu is held.
+func (l *listener) shared() bool { return l.given || l.copies != kernel.Copies.Load() }
 
 type socketList struct {
 	head, tail *Socket
@@ -244,7 +250,7 @@ func (s *Socket) listen(backlog int) linux.Errno {
 		netMu.Unlock()
 		return linux.EINVAL
 	}
-	l := &listener{s: s, backlog: backlog}
+	l := &listener{s: s, backlog: backlog, copies: kernel.Copies.Load()}
 	if s.isUnix() {
 		if s.u.name == "" {
 			netMu.Unlock()

@@ -179,6 +179,12 @@ func (s *Socket) connectUnix(sa []byte, nonblock bool) linux.Errno {
 	if t.typ != s.typ {
 		return linux.EPROTOTYPE
 	}
+	if s.d == nil && t.othersAccept() {
+		// Whoever accepts first has the connection: it must be in the queue of all.
+		if e := s.dialMember(name, 0); e != linux.ECONNREFUSED && e != linux.EACCES {
+			return e
+		}
+	}
 	netMu.Lock()
 	if s.d != nil {
 		defer netMu.Unlock()

@@ -74,7 +74,7 @@ func init() {
 		abi.OpExecDrop:  {do: doExecDrop},
 
 		abi.OpNameListen: {do: doNameListen},
-		abi.OpNameDial:   {do: doNameDial},
+		abi.OpNameDial:   {do: doNameDial, wait: waitNameDial},
 		abi.OpNarrow:     {do: doNarrow, waits: true},
 
 		abi.OpSignalLink:   {do: doSignalLink},

@@ -22,7 +22,7 @@ type Sockets struct {
 
 	mu        sync.Mutex
 	m         map[string]*socketName
-	restoring bool // see Restoring
+	restoring chan struct{} // see Restoring; nil: they do not. Closed when all have asked
 }
 
 // Restoring says that members of a restored family ask for the listeners that they had, until
@@ -30,9 +30,13 @@ type Sockets struct {
 func (s *Sockets) Restoring(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.restoring = on
 	if on {
+		s.restoring = make(chan struct{})
 		return
+	}
+	if s.restoring != nil {
+		close(s.restoring)
+		s.restoring = nil
 	}
 	for _, n := range s.m {
 		n.letGo()
@@ -129,7 +133,7 @@ func doNameListen(r *request) (reply, error) {
 func (s *Sockets) listen(name string, typ, backlog int, owner *Broker, again bool) (fd int, end func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	again = again && s.restoring
+	again = again && s.restoring != nil
 	if old := s.m[name]; again && old != nil && old.kept >= 0 && old.typ == typ {
 		if fd, err = unix.FcntlInt(uintptr(old.kept), unix.F_DUPFD_CLOEXEC, 0); err != nil {
 			return -1, nil, err
@@ -218,6 +222,36 @@ func hiddenListener(typ, backlog int) (fd, at int, err error) {
 func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
 func doNameDial(r *request) (reply, error) {
+	rep, err := nameDial(r)
+	if err == unix.ECONNREFUSED && len(r.payload) <= maxWaitPayload && r.b.c.Sockets.restored() != nil {
+		err = errLater // who listens there may not have said so yet
+	}
+	return rep, err
+}
+
+// waitNameDial dials when all members of a restored family have the listeners that they had.
+func waitNameDial(r *request) (reply, error) {
+	if c := r.b.c.Sockets.restored(); c != nil {
+		select {
+		case <-c:
+		case <-r.ctx.Done():
+			return reply{}, unix.EINTR
+		}
+	}
+	return nameDial(r)
+}
+
+// restored is closed when a family that is being restored has been; nil: there is none.
+func (s *Sockets) restored() <-chan struct{} {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.restoring
+}
+
+func nameDial(r *request) (reply, error) {
 	s := r.b.c.Sockets
 	if s == nil {
 		return reply{}, unix.ECONNREFUSED

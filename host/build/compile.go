@@ -291,8 +291,20 @@ func identity(name string) string {
 // the file in one piece: file systems that can then keep it in large pages, of which
 // a virtual machine needs a few instead of some hundred (see docs/VM.md).
 func install(img, dst string) error {
-	if st, err := os.Stat(dst); err == nil && st.IsDir() {
-		return fmt.Errorf("%s is a directory; name the image file with -o", dst)
+	if st, err := os.Stat(dst); err == nil {
+		if st.IsDir() {
+			return fmt.Errorf("%s is a directory; name the image file with -o", dst)
+		}
+		if !st.Mode().IsRegular() { // /dev/null, as with go build: it stays what it is
+			data, err := os.ReadFile(img)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(dst, data, 0)
+		}
+		if dst, err = filepath.EvalSymlinks(dst); err != nil {
+			return err
+		}
 	}
 	tmp, err := os.CreateTemp(filepath.Dir(dst), ".noyau-")
 	if err != nil {

@@ -30,6 +30,9 @@ type Instance struct {
 	end    atomic.Bool  // the process is gone
 	asked  atomic.Int32 // the last signal that asks a program to end
 
+	pausing sync.Mutex // one at a time
+	paused  atomic.Bool
+
 	done chan struct{}
 	exit Exit
 }
@@ -227,9 +230,13 @@ func (i *Instance) Signal(sig unix.Signal) error {
 func (i *Instance) Kill() error { return i.kill("killed") }
 
 // Stop sends the stop signal, waits up to timeout and then kills. It returns
-// when the pVM has ended. A negative timeout waits for ever.
+// when the pVM has ended. A negative timeout waits for ever. A pVM that is paused goes on,
+// as it could not stop by itself otherwise.
 func (i *Instance) Stop(timeout time.Duration) Exit {
 	i.Signal(i.stopSig)
+	if i.paused.Load() {
+		i.Pause(false)
+	}
 	if timeout < 0 {
 		return i.Wait()
 	}

@@ -36,6 +36,9 @@ func (i *Instance) Members() []Member {
 	return list
 }
 
+// ErrPaused is what a paused pVM cannot do.
+var ErrPaused = errors.New("the pVM is paused; let it go on first (noyau resume)")
+
 // ErrNoFork says that a pVM was started without the permission to fork.
 var ErrNoFork = errors.New("this pVM may not fork: run it with --fork N")
 
@@ -45,6 +48,9 @@ func (i *Instance) Fork(ctx context.Context) (int, error) {
 	f := i.family
 	if f == nil || f.conf.Forks < 2 {
 		return 0, ErrNoFork
+	}
+	if i.paused.Load() {
+		return 0, ErrPaused
 	}
 	f.asks.Lock()
 	defer f.asks.Unlock()
@@ -78,6 +84,8 @@ type Pauser interface{ Pause(on bool) error }
 
 // Pause stops the family where it is, or lets it go on. Time goes on for it.
 func (i *Instance) Pause(on bool) error {
+	i.pausing.Lock()
+	defer i.pausing.Unlock()
 	procs := []Process{i.proc}
 	if i.family != nil {
 		for _, m := range i.family.all() {
@@ -93,5 +101,6 @@ func (i *Instance) Pause(on bool) error {
 			return err
 		}
 	}
+	i.paused.Store(on)
 	return nil
 }

@@ -17,6 +17,9 @@ type SnapshotOptions struct {
 // go on. Config.Restore makes pVMs that go on from there, any number of one file, which
 // must not change while they run.
 func (i *Instance) Snapshot(ctx context.Context, path string, o SnapshotOptions) error {
+	if i.paused.Load() {
+		return ErrPaused
+	}
 	if i.family != nil && !o.Alone {
 		return i.snapshotFamily(ctx, path, o)
 	}

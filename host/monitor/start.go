@@ -58,8 +58,8 @@ func (c *Config) complete() error {
 	if c.Memory != 0 && c.Memory < 4<<20 {
 		return fmt.Errorf("memory limit of %d bytes is too small; a pVM needs 4 MiB at least", c.Memory)
 	}
-	if c.Memory > abi.RegionMax {
-		c.Memory = abi.RegionMax
+	if c.Memory > abi.RegionMax/2 { // the heap has no more without a limit; see abi.RegionSize
+		c.Memory = abi.RegionMax / 2
 	}
 	for _, list := range [][]string{{c.Arg0, c.Dir, c.Hostname}, c.Args, c.Env} {
 		for _, s := range list {

@@ -70,6 +70,9 @@ type Options struct {
 // Save makes the file path of what dump writes to an empty file; dump may complete the
 // description. A failure leaves nothing there.
 func Save(ctx context.Context, path string, m Meta, o Options, dump func(context.Context, *os.File, *Meta) error) (err error) {
+	if path, err = place(path); err != nil {
+		return err
+	}
 	if m.ImageSum, err = SumFile(m.Image); err != nil {
 		return err
 	}
@@ -89,6 +92,9 @@ func Save(ctx context.Context, path string, m Meta, o Options, dump func(context
 // has the file itself, as it could still change what others have in it.
 func SaveFamily(ctx context.Context, path string, m Meta, o Options,
 	dump func(ctx context.Context, create func() (*os.File, error), m *Meta) ([]*os.File, error)) (err error) {
+	if path, err = place(path); err != nil {
+		return err
+	}
 	if m.ImageSum, err = SumFile(m.Image); err != nil {
 		return err
 	}
@@ -193,7 +199,10 @@ type draft struct{ *os.File }
 
 func create(path string) (draft, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".noyau-snapshot-")
-	return draft{f}, err
+	if err != nil {
+		return draft{}, fmt.Errorf("snapshot: no place for %s: %w", path, errors.Unwrap(err))
+	}
+	return draft{f}, nil
 }
 
 var errDiscard = errors.New("not needed")

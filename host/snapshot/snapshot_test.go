@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -394,5 +395,43 @@ func TestFailure(t *testing.T) {
 				t.Errorf("%s: the older one is %q", name, b)
 			}
 		}
+	}
+}
+
+// TestPlace: a snapshot takes the place of a file, by a symbolic link too, and of nothing else.
+func TestPlace(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	image := at("app.img")
+	os.WriteFile(image, []byte("an image"), 0o644)
+	os.WriteFile(at("old"), []byte("an older one"), 0o600)
+	os.Mkdir(at("dir"), 0o700)
+	for to, name := range map[string]string{"old": "link", "dir": "dirlink", "nowhere": "dangling"} {
+		if err := os.Symlink(to, at(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(at("fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadDir(dir)
+	for _, name := range []string{"dir", "dirlink", "dangling", "fifo", "nowhere/s", "app.img/s"} {
+		ran := false
+		err := Save(t.Context(), at(name), Meta{Image: image}, Options{}, func(context.Context, *os.File, *Meta) error { ran = true; return nil })
+		if err == nil || ran || !strings.Contains(err.Error(), at(name)) && name != "dangling" {
+			t.Errorf("%s: %v, the guest was asked: %v", name, err, ran)
+		}
+	}
+	if after, _ := os.ReadDir(dir); !slices.EqualFunc(before, after, func(a, b os.DirEntry) bool { return a.Name() == b.Name() && a.Type() == b.Type() }) {
+		t.Errorf("%v became %v", before, after)
+	}
+	if err := Save(t.Context(), at("link"), Meta{Image: image}, Options{}, write(content())); err != nil {
+		t.Fatal(err)
+	}
+	if err := check(t, at("old"), image); err != nil {
+		t.Error(err)
+	}
+	if to, err := os.Readlink(at("link")); to != "old" || err != nil {
+		t.Errorf("the link is %q, %v", to, err)
 	}
 }

@@ -49,6 +49,7 @@ type Status struct {
 	PID       int       `json:"pid,omitempty"`    // of the pVM on the host
 	Isolation string    `json:"isolation,omitempty"`
 	Ports     []string  `json:"ports,omitempty"` // in force: "0.0.0.0:8080->80/tcp"
+	Paused    bool      `json:"paused,omitempty"`
 	Started   time.Time `json:"started,omitzero"`
 	Finished  time.Time `json:"finished,omitzero"`
 	ExitCode  int       `json:"exit_code"`

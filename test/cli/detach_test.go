@@ -155,7 +155,7 @@ func TestLogs(t *testing.T) {
 	if got := u.ok("logs", "-n", "1", "-t", "l"); !strings.HasSuffix(got, "Z line 19999\n") || !strings.HasPrefix(got, "20") {
 		t.Errorf("-t: %q", got)
 	}
-	u.fails(1, []string{"logs", "--tail", "x", "l"}, "--tail")
+	u.fails(125, []string{"logs", "--tail", "x", "l"}, "--tail")
 
 	port := freePort(t)
 	u.ok("run", "-d", "--name", "f", "-p", "127.0.0.1:"+port+":8080", probe, "http")

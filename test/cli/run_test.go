@@ -119,6 +119,12 @@ func TestExitCodes(t *testing.T) {
 		{1, []string{"logs", "nobody"}, []string{"no such pVM: nobody"}},
 		{1, []string{"inspect", "image", plain}, []string{"not a Noyau image"}},
 		{125, []string{"stop"}, []string{"at least one"}},
+		{125, []string{"ps", "--format", "nope"}, []string{`"nope"`, "table, json"}},
+		{125, []string{"fork"}, []string{"received 0", "noyau fork --help"}},
+		{125, []string{"logs", "a", "b"}, []string{"received 2", "noyau logs --help"}},
+		{125, []string{"inspect", "image"}, []string{"received 0", "noyau inspect image --help"}},
+		{125, []string{"kill", "-s", "NOPE", "nobody"}, []string{`"NOPE"`, "not a signal"}},
+		{0, []string{"run", "-m", "300g", probe, "exit", "0"}, nil},
 	}
 	if os.Geteuid() != 0 { // root may read it all the same
 		tests = append(tests, tests[0])

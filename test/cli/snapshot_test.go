@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // frozen makes a snapshot of a server that hands out the lines of an open file.
@@ -18,7 +20,7 @@ func frozen(t *testing.T, u *user, flags ...string) (file, dir string) {
 		t.Fatal(err)
 	}
 	port := freePort(t)
-	u.ok(append(append([]string{"run", "-d", "--name", "web", "-p", "127.0.0.1:" + port + ":8080", "-v", dir + ":/data"}, flags...), probe, "lines-of", "/data/lines")...)
+	u.ok(append(append([]string{"run", "-d", "--name", "web", "-p", "127.0.0.1:" + port + ":8080", "-v", dir + ":/data", "-m", "64m"}, flags...), probe, "lines-of", "/data/lines")...)
 	eventually(t, "the server answers", func() bool { return get("http://127.0.0.1:"+port+"/") == "one" })
 	file = filepath.Join(t.TempDir(), "web.snap")
 	if out := u.ok("snapshot", "web", "-o", file, "--compress"); out != file+"\n" {
@@ -38,9 +40,17 @@ func TestRestore(t *testing.T) {
 	v := dir + ":/data"
 	u.fails(125, []string{"restore", "-d", file}, "say which directories they are", "-v "+v)
 	u.fails(125, []string{"restore", "-d", "-v", v, "--files", "maybe", file}, "refuse, reopen, close")
+	for _, flag := range []string{"--env=A=b", "--memory=64m", "--workdir=/", "--user=1", "--ulimit=nofile=9", "--tags=x"} {
+		name, _, _ := strings.Cut(flag, "=")
+		u.fails(125, []string{"restore", "-d", "-v", v, flag, file}, name, "of the snapshot")
+		u.fails(125, []string{"clone", "-v", v, flag, file}, name, "of the snapshot")
+	}
 	u.fails(127, []string{"restore", file + "x"}, "no such file")
 	u.ok("restore", "-d", "--name", "web", "-v", v, "-p", "127.0.0.1:"+port+":8080", file)
 	eventually(t, "the restored server answers", func() bool { return get("http://127.0.0.1:"+port+"/") == "two" })
+	if got := u.ok("inspect", "web"); !strings.Contains(got, `"memory": 67108864`) {
+		t.Errorf("inspect does not show the memory limit of the original: %s", got)
+	}
 	if got := u.ok("ps", "--format", "{{.Name}} {{.Command}} {{.Ports}}"); got != fmt.Sprintf("web probe lines-of /data/lines 127.0.0.1:%s->8080/tcp\n", port) {
 		t.Errorf("ps: %q", got)
 	}
@@ -176,10 +186,49 @@ next:
 func TestSnapshotRefused(t *testing.T) {
 	u := newUser(t)
 	u.fails(1, []string{"snapshot", "nobody"}, "no such pVM")
+	u.fails(125, []string{"snapshot", "nobody", "-o", "-"}, "standard output")
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "bad")
 	os.WriteFile(bad, make([]byte, 1<<20), 0o644)
 	u.fails(126, []string{"restore", bad}, "no snapshot")
 	u.fails(126, []string{"clone", "-n", "2", bad}, "no snapshot")
 	u.fails(126, []string{"restore", probe}, "no snapshot")
+}
+
+// TestPreforkExample: the README's server of several processes has one more after noyau fork, one
+// again for each that ends, and ends by the stop signal.
+func TestPreforkExample(t *testing.T) {
+	u := newUser(t)
+	port := freePort(t)
+	u.ok("run", "-d", "--name", "pre", "--stop-timeout", "60", "-p", "127.0.0.1:"+port+":8080", "../../examples/prefork", "-workers", "2")
+	eventually(t, "the server answers", func() bool { return strings.HasPrefix(get("http://127.0.0.1:"+port+"/"), "process") })
+	pid := strings.TrimSpace(u.ok("fork", "pre"))
+	time.Sleep(100 * time.Millisecond) // a copy that is at a loss ends soon
+	members := func() map[string]string {
+		m := map[string]string{}
+		for _, l := range strings.Split(u.ok("ps", "--tree"), "\n") {
+			if f := strings.Fields(l); len(f) > 4 && f[1] == "host" {
+				m[f[0]] = strings.TrimSuffix(f[3], ",")
+			}
+		}
+		return m
+	}
+	if out := u.ok("logs", "pre"); out != "" {
+		t.Errorf("it complains:\n%s", out)
+	}
+	before := members()
+	if len(before) != 4 || before[pid] == "" {
+		t.Fatalf("%s is not in %v, of four", pid, before)
+	}
+	worker, err := strconv.Atoi(before["2"])
+	if err != nil {
+		t.Fatal(err, before)
+	}
+	syscall.Kill(worker, syscall.SIGKILL)
+	eventually(t, "there is another worker", func() bool { m := members(); return len(m) == 4 && m["2"] == "" })
+	began := time.Now()
+	u.ok("stop", "pre")
+	if d := time.Since(began); d > 30*time.Second {
+		t.Errorf("stopped after %v: not by the signal\n%s", d, u.ok("logs", "pre"))
+	}
 }

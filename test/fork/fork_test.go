@@ -4,6 +4,7 @@ package fork
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -32,12 +33,20 @@ func done(t testing.TB, c monitor.Config) {
 func TestIDs(t *testing.T)        { done(t, config(t, "ids")) }
 func TestSignals(t *testing.T)    { done(t, config(t, "signals")) }
 func TestGoroutines(t *testing.T) { done(t, config(t, "goroutines")) }
-func TestGroups(t *testing.T)     { done(t, config(t, "groups")) }
-func TestIPC(t *testing.T)        { done(t, config(t, "ipc")) }
-func TestIPCFiles(t *testing.T)   { done(t, config(t, "pairs")) }
-func TestIPCKilled(t *testing.T)  { done(t, config(t, "killed", "25")) }
-func TestIPCLocked(t *testing.T)  { done(t, config(t, "locked")) }
-func TestIPCForged(t *testing.T)  { done(t, config(t, "forged")) }
+
+// TestAtOnce: EAGAIN is what a full family says, not one whose goroutines fork all at once.
+func TestAtOnce(t *testing.T) {
+	c := config(t, "at-once")
+	c.Forks = 400
+	done(t, c)
+}
+
+func TestGroups(t *testing.T)    { done(t, config(t, "groups")) }
+func TestIPC(t *testing.T)       { done(t, config(t, "ipc")) }
+func TestIPCFiles(t *testing.T)  { done(t, config(t, "pairs")) }
+func TestIPCKilled(t *testing.T) { done(t, config(t, "killed", "25")) }
+func TestIPCLocked(t *testing.T) { done(t, config(t, "locked")) }
+func TestIPCForged(t *testing.T) { done(t, config(t, "forged")) }
 
 // TestIPCIdle: members that wait for each other sleep, and nothing wakes them.
 func TestIPCIdle(t *testing.T) {
@@ -341,6 +350,13 @@ func TestPause(t *testing.T) {
 	if n, _ := conn.Read(make([]byte, 1)); n != 0 {
 		t.Error("an answer of a paused pVM")
 	}
+	// What it cannot do is said at once.
+	if _, err := i.Fork(t.Context()); !errors.Is(err, monitor.ErrPaused) {
+		t.Errorf("fork of a paused pVM: %v", err)
+	}
+	if err := i.Snapshot(t.Context(), filepath.Join(t.TempDir(), "s"), monitor.SnapshotOptions{}); !errors.Is(err, monitor.ErrPaused) {
+		t.Errorf("snapshot of a paused pVM: %v", err)
+	}
 	if err := i.Pause(false); err != nil {
 		t.Fatal(err)
 	}
@@ -351,12 +367,24 @@ func TestPause(t *testing.T) {
 }
 
 // TestStop: what ends the first is passed on.
-func TestStop(t *testing.T) {
+func TestStop(t *testing.T) { stops(t, func(*monitor.Instance) {}) }
+
+// TestStopPaused: a paused pVM ends by the signal too, not by the time that it is given.
+func TestStopPaused(t *testing.T) {
+	stops(t, func(i *monitor.Instance) {
+		if err := i.Pause(true); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func stops(t *testing.T, before func(*monitor.Instance)) {
 	c := config(t, "idle", "3")
 	var out *bufio.Reader
 	c.Stdout, out = pvms.Pipe(t)
 	i := pvms.Start(t, c)
 	pvms.Expect(t, out, 1, "ready")
+	before(i)
 	begin := time.Now()
 	if e := i.Stop(20 * time.Second); e.Signal != 15 {
 		t.Errorf("%+v", e)

@@ -61,7 +61,7 @@ func TestUnix(t *testing.T) {
 
 // TestFork: the same with forks.
 func TestFork(t *testing.T) {
-	for _, name := range []string{"fork", "prefork"} {
+	for _, name := range []string{"fork", "prefork", "supervised"} {
 		t.Run(name, func(t *testing.T) {
 			pvms.Isolations(t, func(t *testing.T, isolation string) {
 				if out, e := pvms.Run(t, config(t, isolation, name)); e.Code != 0 || !strings.HasSuffix(out, "done\n") {

@@ -33,9 +33,10 @@ func given(args []string) {
 	cases.Must(l.Close())
 }
 
-// listener gives a child a listener, and talks to it by the name that the listener has.
+// listener gives a child a listener, and talks to it by the name that the listener has, whether
+// it has the listener itself or not.
 func listener([]string) {
-	for _, network := range []string{"unix", "unixpacket"} {
+	for i, network := range []string{"unix", "unixpacket", "unix", "unixpacket"} {
 		path := filepath.Join(os.TempDir(), "given-"+network)
 		l, err := net.Listen(network, path)
 		cases.Must(err)
@@ -48,7 +49,9 @@ func listener([]string) {
 		cases.Must(err)
 		cases.Must(c.Start())
 		f.Close()
-		l.Close() // it is the child's alone
+		if i < 2 {
+			l.Close() // it is the child's alone
+		}
 		line := make([]byte, 64)
 		n, err := out.Read(line)
 		cases.Must(err)
@@ -64,6 +67,7 @@ func listener([]string) {
 			conn.Close()
 		}
 		cases.Must(c.Wait())
+		l.Close()
 		_, err = net.Dial(network, path)
 		cases.Check(err != nil)
 		os.Remove(path)

@@ -25,7 +25,7 @@ import (
 
 func main() {
 	cases.Run(map[string]func(args []string){
-		"loop": loop, "ids": ids, "random": random, "http": serve, "bomb": bomb, "deadlock": deadlock,
+		"loop": loop, "ids": ids, "random": random, "http": serve, "bomb": bomb, "at-once": atOnce, "deadlock": deadlock,
 		"goroutines": goroutines, "connection": connection, "signals": signals, "file": file,
 		"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "dead": dead, "groups": groups, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
 		"ahead": ahead, "crowd": crowd, "leak": leak, "together": together, "storm": storm,
@@ -141,6 +141,36 @@ func bomb([]string) {
 			time.Sleep(time.Hour)
 		}
 	}
+}
+
+// atOnce: many goroutines fork at the same moment, and each has its child.
+func atOnce([]string) {
+	const n = 60
+	begin, errs := make(chan bool), make(chan error, n)
+	for i := range n {
+		go func() {
+			<-begin
+			pid, err := pvm.Fork()
+			if err == nil && pid == 0 {
+				os.Exit(i)
+			}
+			if os.Getpid() != 1 {
+				select {} // a copy, in somebody else's child
+			}
+			if err == nil {
+				var s pvm.Status
+				if s, err = pvm.Wait(pid); err == nil && s.ExitStatus() != i {
+					err = fmt.Errorf("exit status %d, want %d", s.ExitStatus(), i)
+				}
+			}
+			errs <- err
+		}()
+	}
+	close(begin)
+	for range n {
+		cases.Must(<-errs)
+	}
+	fmt.Println("done")
 }
 
 // deadlock: the runtime must notice in a child as well.

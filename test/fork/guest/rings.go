@@ -310,6 +310,32 @@ func pairFiles([]string) {
 		cases.Die("a write to nobody:", err)
 	}
 	b.Close()
+	// A pipe is one, as that of os.Pipe: for one direction.
+	r, w, err := pvm.Pipe()
+	if err != nil {
+		cases.Die(err)
+	}
+	w.SetReadDeadline(time.Now().Add(time.Second))
+	if _, err := w.Read(p[:1]); !errors.Is(err, syscall.EBADF) {
+		cases.Die("read of the end that writes:", err)
+	}
+	if _, err := r.Write(p[:1]); !errors.Is(err, syscall.EBADF) {
+		cases.Die("write to the end that reads:", err)
+	}
+	if st, err := r.Stat(); err != nil || st.Mode().Type() != os.ModeNamedPipe {
+		cases.Die("stat:", st.Mode(), err)
+	}
+	// A wait is for a number in shared memory.
+	m, err := pvm.Share(64)
+	if err != nil {
+		cases.Die(err)
+	}
+	if err := m.Wait(new(atomic.Uint32), 0); !errors.Is(err, syscall.EINVAL) {
+		cases.Die("wait for a number elsewhere:", err)
+	}
+	if err := m.Wait(m.Uint32(60), 1); err != nil {
+		cases.Die(err)
+	}
 	// In blocking mode, as a program without os.File has it.
 	x, y, err := pvm.Pair()
 	if err != nil {

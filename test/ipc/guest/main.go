@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"noyau.dev/pvm"
 	"noyau.dev/test/internal/cases"
@@ -22,7 +23,7 @@ import (
 func main() {
 	cases.Run(map[string]func(args []string){
 		"stream": stream, "abstract": abstract, "packet": packet, "web": web, "names": names, "load": load, "rights": rights,
-		"fork": forked, "prefork": prefork, "narrow": narrow, "narrowchild": narrowChild, "narrowfork": narrowFork, "narrowother": narrowOther,
+		"fork": forked, "prefork": prefork, "supervised": supervised, "narrow": narrow, "narrowchild": narrowChild, "narrowfork": narrowFork, "narrowother": narrowOther,
 
 		"dial": dial, "get": get, "packets": packets, "hammer": hammer, "probe": probe,
 		"channel-listen": channelListen, "channel-dial": channelDial,
@@ -260,6 +261,42 @@ func forked([]string) {
 	join(fork(func() { dial([]string{"/tmp/late", "sibling"}) }))
 	w.Write([]byte("x"))
 	join(server)
+	fmt.Println("done")
+}
+
+// supervised: who has the listener too, and does not accept, reaches those that do, and one
+// that is alone again reaches itself.
+func supervised([]string) {
+	for _, name := range []string{"/tmp/supervised", "@supervised"} {
+		l, err := net.Listen("unix", name)
+		cases.Must(err)
+		dial := func() string {
+			c, err := net.Dial("unix", name)
+			cases.Must(err)
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(10 * time.Second))
+			b, err := io.ReadAll(c)
+			cases.Must(err)
+			return string(b)
+		}
+		answer := func(n int) {
+			for range n {
+				c, err := l.Accept()
+				cases.Must(err)
+				fmt.Fprintf(c, "%d", os.Getpid())
+				c.Close()
+			}
+		}
+		worker := fork(func() { answer(20) })
+		for range 20 {
+			cases.Check(dial() == fmt.Sprint(worker), name)
+		}
+		join(worker)
+		join(fork(func() { go answer(1); cases.Check(dial() == fmt.Sprint(os.Getpid()), name) }))
+		go answer(1)
+		cases.Check(dial() == "1", name)
+		cases.Must(l.Close())
+	}
 	fmt.Println("done")
 }
 

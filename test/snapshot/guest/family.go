@@ -417,6 +417,31 @@ func names([]string) {
 			dial().Close()
 		}
 	})
+	// Two that dial all the time, one of which has the listener too and does not accept.
+	var dialers []int
+	for _, has := range []bool{false, true} {
+		dialers = append(dialers, fork(func() {
+			if !has {
+				l.Close()
+			}
+			b := make([]byte, 5)
+			for over.Load() == 0 {
+				c, err := net.Dial("unix", "@server")
+				if errors.Is(err, syscall.ECONNRESET) {
+					continue // it was under way
+				}
+				cases.Must(err)
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+				c.Write([]byte("hello"))
+				if _, err := io.ReadFull(c, b); errors.Is(err, os.ErrDeadlineExceeded) {
+					cases.Die("nobody answers", has)
+				}
+				c.Close()
+				time.Sleep(time.Millisecond)
+			}
+			runtime.KeepAlive(l)
+		}))
+	}
 	for old.Load() == 0 {
 		cases.Must(m.Wait(old, 0))
 	}
@@ -428,6 +453,9 @@ func names([]string) {
 	over.Store(1)
 	m.Wake()
 	wait(client, 0)
+	for _, pid := range dialers {
+		wait(pid, 0)
+	}
 	cases.Must(pvm.Signal(servers, syscall.SIGKILL))
 	pvm.Wait(servers)
 	fmt.Println("done")
