@@ -27,6 +27,7 @@ func Early() {
 	coming := make(chan *shell, 1)
 	early.coming = coming
 	go func() {
+		holdPilot()
 		s, err := launchShell(&process.Spec{Args: []string{"early"}, Env: runner.EarlyEnv(cpuid())})
 		if err != nil {
 			s = nil

@@ -103,6 +103,7 @@ func (backend) Start(s *monitor.Spec) (monitor.Process, error) {
 
 // fresh starts a runner for an image.
 func fresh(s *monitor.Spec, page *timingPage) (*process.Process, error) {
+	holdPilot()
 	kvm, err := openKVM()
 	if err != nil {
 		return nil, err

@@ -350,17 +350,27 @@ func (v *VM) Suberror() uint64 {
 	return *(*uint64)(unsafe.Pointer(&v.run.data))
 }
 
-// Pilot makes a VM and a vCPU that are never used, with the descriptors at and at+1.
+// Idle makes a VM and a vCPU that are never used.
+func Idle(dev int) (vm, vcpu int, err error) {
+	v, e := ioctl(dev, reqCreateVM, nil)
+	if e != 0 {
+		return -1, -1, fmt.Errorf("kvm: create VM: %w", e)
+	}
+	c, e := ioctl(int(v), reqCreateVCPU, nil)
+	if e != 0 {
+		closeFD(int(v))
+		return -1, -1, fmt.Errorf("kvm: create vCPU: %w", e)
+	}
+	return int(v), int(c), nil
+}
+
+// Pilot is Idle with the descriptors at and at+1.
 func Pilot(dev, at int) error {
-	vm, e := ioctl(dev, reqCreateVM, nil)
-	if e != 0 {
-		return fmt.Errorf("kvm: create VM: %w", e)
+	vm, vcpu, err := Idle(dev)
+	if err != nil {
+		return err
 	}
-	vcpu, e := ioctl(int(vm), reqCreateVCPU, nil)
-	if e != 0 {
-		return fmt.Errorf("kvm: create vCPU: %w", e)
-	}
-	for i, fd := range []int{int(vm), int(vcpu)} {
+	for i, fd := range []int{vm, vcpu} {
 		if err := unix.Dup3(fd, at+i, unix.O_CLOEXEC); err != nil {
 			return fmt.Errorf("kvm: move descriptor %d: %w", fd, err)
 		}
