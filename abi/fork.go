@@ -29,8 +29,8 @@ const (
 	OpShare  = 76 // A=bytes. Reply: a descriptor of so much shared memory; A=its place
 )
 
-// PairEventfd is OpPair's C, with memory: a fourth descriptor comes, an eventfd that wakes all who
-// watch it when it is written to.
+// PairEventfd is OpPair's C: a further descriptor comes, an eventfd that wakes all who watch it
+// when it is written to; without memory nothing but that.
 const PairEventfd = 1
 
 // KillRuns is OpKill's C, with B 0: one that has ended and was not waited for is ESRCH.

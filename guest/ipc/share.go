@@ -19,6 +19,7 @@ func Start() {
 	kernel.Register(abi.SysShareWait, shareWait)
 	kernel.Register(abi.SysShareWake, shareWake)
 	kernel.OnRestore(reshare)
+	kernel.OnFork(forked)
 	keepAreas, thawAreas = keepAll, thawAll
 }
 
@@ -33,10 +34,11 @@ type area struct {
 	src    rt.Source
 	spin   rt.Spin
 
-	// By this those who wait for memory are woken; -1: there is none, and the
+	// By these those who wait for memory are woken, members with even process ids by the first
+	// and those with odd ones by the second: who rings would else be rung too. -1: there is none, and the
 	// connection is used. All who have the memory have it, or nobody has: it is not
 	// made again when they are restored.
-	eventfd  int32
+	eventfd  [2]int32
 	eventSrc rt.Source
 }
 
@@ -63,7 +65,7 @@ func newArea(n uintptr, eventfd bool) (*area, linux.Errno) {
 		return nil, e
 	}
 	defer host.Close(handles[2])
-	a := &area{n: n, id: id, eventfd: handles[3], at: at, handle: [2]int32{handles[0], handles[1]}}
+	a := &area{n: n, id: id, eventfd: [2]int32{handles[3], -1}, at: at, handle: [2]int32{handles[0], handles[1]}}
 	if a.p = rt.Pages(n); a.p == 0 {
 		e = linux.ENOMEM
 	} else if e = host.Map(a.p, n, true, handles[2], 0); e != 0 {
@@ -76,6 +78,7 @@ func newArea(n uintptr, eventfd bool) (*area, linux.Errno) {
 		host.Post(abi.Msg{Op: abi.OpUnshare, A: at})
 		return nil, e
 	}
+	a.another()
 	areas.mu.Lock()
 	if areas.m == nil {
 		areas.m = make(map[uintptr]*area)
@@ -103,12 +106,50 @@ func requestArea(n uintptr, eventfd bool) (h [4]int32, id, at uint64, errno linu
 	return h, r.A, r.B, 0
 }
 
-// closeEventfd closes the eventfd, if there is one.
+// another asks for the second eventfd. Without it there is none.
+func (a *area) another() {
+	if a.eventfd[0] < 0 {
+		return
+	}
+	r, e := host.Request(abi.Msg{Op: abi.OpPair, A: linux.SOCK_STREAM, C: abi.PairEventfd})
+	if e != 0 || r.FD < 0 {
+		a.closeEventfd()
+		return
+	}
+	a.eventfd[1] = r.FD
+}
+
+// closeEventfd closes the eventfds, if there are any.
 func (a *area) closeEventfd() {
-	if a.eventfd >= 0 {
-		rt.Unwatch(a.eventfd)
-		host.Close(a.eventfd)
-		a.eventfd = -1
+	for i, h := range a.eventfd {
+		if h >= 0 {
+			rt.Unwatch(h)
+			host.Close(h)
+			a.eventfd[i] = -1
+		}
+	}
+}
+
+// hear watches the eventfd that is this pVM's.
+func (a *area) hear() linux.Errno {
+	h := a.eventfd[rt.Boot().PID%2]
+	if h < 0 {
+		return 0
+	}
+	a.eventSrc.Only = rt.Hup
+	return linux.Errno(rt.Watch(h, &a.eventSrc))
+}
+
+// forked runs in a pVM that was forked: its eventfds may be the others.
+func forked() {
+	if kernel.Restored() {
+		return // it has none any more: see reshare
+	}
+	for _, a := range allAreas() {
+		if a.eventfd[0] >= 0 && (rt.Boot().PID^rt.Boot().PPID)%2 != 0 {
+			rt.Unwatch(a.eventfd[rt.Boot().PPID%2])
+			a.hear()
+		}
 	}
 }
 
@@ -167,16 +208,16 @@ func share(a kernel.Args) (uintptr, linux.Errno) {
 	if e != 0 {
 		return 0, e
 	}
-	m.src.Only, m.eventSrc.Only = rt.Hup, rt.Hup
-	watched := rt.Watch(m.handle[1], &m.src)
-	if watched == 0 && m.eventfd >= 0 {
-		watched = rt.Watch(m.eventfd, &m.eventSrc)
+	m.src.Only = rt.Hup
+	e = linux.Errno(rt.Watch(m.handle[1], &m.src))
+	if e == 0 {
+		e = m.hear()
 	}
-	if e := watched; e != 0 {
+	if e != 0 {
 		m.closeEventfd()
 		m.drop(0)
 		m.drop(1)
-		return 0, linux.Errno(e)
+		return 0, e
 	}
 	*at = m.p
 	return 0, 0
@@ -217,8 +258,12 @@ func shareWake(a kernel.Args) (uintptr, linux.Errno) {
 	}
 	if n, ok := m.share().bell.Pull(); ok {
 		gate.RLock()
-		if m.eventfd >= 0 {
-			host.Ring(m.eventfd)
+		if m.eventfd[0] >= 0 {
+			for i, h := range m.eventfd {
+				if who := rt.Sleeper(n); who == rt.Several || who%2 == uint32(i) {
+					host.Ring(h)
+				}
+			}
 		} else {
 			m.share().rung.rung.Add(1)
 			host.Send(m.handle[0], ding[:], 0)

@@ -101,6 +101,12 @@ func (b *Bell) Pull() (n uint64, ok bool) {
 	return n, true
 }
 
+// Several is the Sleeper of more than one.
+const Several = 1<<32 - 1
+
+// Sleeper is the process id of the member that Pull has found asleep, or Several.
+func Sleeper(n uint64) uint32 { return uint32(n) }
+
 // Pulled takes back the announcements that Pull has found, and none that came later.
 func (b *Bell) Pulled(n uint64) { b.flag.CompareAndSwap(n, n&^(1<<32-1)) }
 

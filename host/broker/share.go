@@ -14,8 +14,15 @@ func doPair(r *request) (reply, error) {
 	}
 	typ := int(r.msg.A)
 	if r.msg.A != unix.SOCK_STREAM && r.msg.A != unix.SOCK_SEQPACKET || r.msg.B > maxShare || r.msg.B%abi.PageSize != 0 ||
-		r.msg.C > abi.PairEventfd || r.msg.C != 0 && r.msg.B == 0 {
+		r.msg.C > abi.PairEventfd {
 		return reply{}, unix.EINVAL
+	}
+	if r.msg.C == abi.PairEventfd && r.msg.B == 0 {
+		ev, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+		if err != nil {
+			return reply{}, err
+		}
+		return give(ev), nil
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

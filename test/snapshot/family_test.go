@@ -217,6 +217,19 @@ func TestForkMeanwhile(t *testing.T) {
 	})
 }
 
+// members are those of a family, when the monitor knows of n: a fork runs before it does.
+func members(t *testing.T, i *monitor.Instance, n int) []monitor.Member {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if list := i.Members(); len(list) == n {
+			return list
+		}
+		if time.Now().After(end) {
+			t.Fatalf("there are %+v, want %d", i.Members(), n)
+		}
+	}
+}
+
 // TestMemberKilled: a member that is killed while a snapshot is made is not in it, or there
 // is none; the others go on.
 func TestMemberKilled(t *testing.T) {
@@ -226,7 +239,7 @@ func TestMemberKilled(t *testing.T) {
 		pvms.Expect(t, out, 1, "ready")
 		dir := t.TempDir()
 		made := 0
-		for _, m := range i.Members()[1:] {
+		for _, m := range members(t, i, 6)[1:] {
 			done := make(chan error, 1)
 			go func() {
 				done <- i.Snapshot(t.Context(), filepath.Join(dir, fmt.Sprint(m.PID)), monitor.SnapshotOptions{})
@@ -264,7 +277,7 @@ func TestNotStopping(t *testing.T) {
 		c := familyConfig(t, isolation, "idle", "3")
 		i, out := begin(t, c)
 		pvms.Expect(t, out, 1, "ready")
-		m := i.Members()[1]
+		m := members(t, i, 3)[1]
 		if err := unix.Kill(m.Pid, unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}

@@ -84,8 +84,10 @@ func TestMappedApart(t *testing.T) {
 		})
 		var said bytes.Buffer
 		c.Stderr = &said
-		_, out = restore(t, c, to, forged)
+		i, out := restore(t, c, to, forged)
 		rest(t, out, false)
+		i.Kill()
+		i.Wait()
 		t.Log(said.String())
 	})
 }
