@@ -8,20 +8,12 @@ import (
 
 	"noyau.dev/abi"
 	"noyau.dev/host/vm/kvm"
-	"noyau.dev/host/vm/machine"
 )
 
 // forkable is a runner whose guest may fork and has 8 MiB of its region. It makes real
 // system calls, on descriptors of the test.
 func forkable(t *testing.T) *Runner {
-	m, err := machine.Detached()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.Unmap)
-	if err := m.InitRegion(64 << 20); err != nil {
-		t.Fatal(err)
-	}
+	m := detached(t, 64<<20)
 	if e := m.MapRegion(abi.RegionBase, 8<<20, true); e != 0 {
 		t.Fatal(e)
 	}

@@ -57,14 +57,7 @@ func TestHostileSnapshot(t *testing.T) {
 			}
 			defer f.Close()
 			f.Write(b)
-			m, err := machine.Detached()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer m.Unmap()
-			if err := m.InitRegion(8 << 20); err != nil {
-				t.Fatal(err)
-			}
+			m := detached(t, 8<<20)
 			_, err = mapSnapshot(m, int(f.Fd()), 0)
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -94,17 +87,24 @@ func TestHostileSnapshot(t *testing.T) {
 	}
 }
 
-// TestTouch: pages that a guest is to have of its own are given, with what was in them;
-// runs that lead elsewhere do nothing.
-func TestTouch(t *testing.T) {
+// detached is a machine that cannot run, with a region of so many bytes.
+func detached(t *testing.T, region uint64) *machine.Machine {
+	t.Helper()
 	m, err := machine.Detached()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.Unmap()
-	if err := m.InitRegion(8 << 20); err != nil {
+	t.Cleanup(m.Unmap)
+	if err := m.InitRegion(region); err != nil {
 		t.Fatal(err)
 	}
+	return m
+}
+
+// TestTouch: pages that a guest is to have of its own are given, with what was in them;
+// runs that lead elsewhere do nothing.
+func TestTouch(t *testing.T) {
+	m := detached(t, 8<<20)
 	if e := m.Grant(4 << 20); e != 0 {
 		t.Fatal(e)
 	}

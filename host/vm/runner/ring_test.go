@@ -9,7 +9,6 @@ import (
 
 	"noyau.dev/abi"
 	"noyau.dev/host/vm/kvm"
-	"noyau.dev/host/vm/machine"
 )
 
 // ringGuest plays a guest against a Runner whose system calls are real. Handles are
@@ -27,14 +26,7 @@ const (
 )
 
 func newRingGuest(t *testing.T) *ringGuest {
-	m, err := machine.Detached()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.Unmap)
-	if err := m.InitRegion(64 << 20); err != nil {
-		t.Fatal(err)
-	}
+	m := detached(t, 64<<20)
 	g := &ringGuest{&Runner{m: m, handles: newHandles(6)}, t, map[uintptr]int{}}
 	g.boot.Flags = abi.BootNetOut
 	g.sig.xsave = new(kvm.XSave)
