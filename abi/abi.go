@@ -17,7 +17,7 @@ package abi
 
 // Version is the version of everything in this package. An image carries it in
 // its manifest and a monitor refuses another.
-const Version = 4
+const Version = 5
 
 // Magic begins the boot block.
 const Magic = 0x314c4f5541594f4e // "NOYAUOL1", little endian

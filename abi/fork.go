@@ -73,6 +73,11 @@ const (
 	// CallRing is write(handle, *uint64, 8): it wakes who waits, see PairEventfd. It costs less than a
 	// byte on a connection. Isolation=vm has none, as what costs there is the exit.
 	CallRing = 1
+
+	// CallYield is sched_yield(): others have the processor first. It is for who waits for
+	// shared memory. Isolation=vm has none.
+	CallYield = 24
+
 	// ForkFlags are the flags of CallFork: CLONE_PARENT|SIGCHLD. The child is the
 	// monitor's, which waits for it.
 	ForkFlags = 0x8000 | 17

@@ -9,7 +9,7 @@ import (
 // TestGolden pins the bytes that image and monitor exchange. If one of these moves,
 // Version must change: an image and a monitor of different layouts would meet.
 func TestGolden(t *testing.T) {
-	if Version != 4 {
+	if Version != 5 {
 		t.Fatal("a new Version: make new golden values")
 	}
 	var msg [MsgSize]byte
@@ -27,7 +27,7 @@ func TestGolden(t *testing.T) {
 		{"address", AppendAddr(nil, Addr{Family: 4, Port: 0x1234, Zone: 5, IP: [16]byte{10, 0, 2, 15}}), "0400" + "3412" + "05000000" + "0a00020f" + "000000000000000000000000"},
 		{"string", AppendString(nil, "hi"), "0200" + "6869"},
 		{"record", AppendRecord(nil, RecDir, []byte("abc")), "0200" + "0000" + "03000000" + "6162630000000000"},
-		{"boot header", boot[:64], "4e4f5941554f4c31" + "04000000" + hexOf32(BootVM|BootFork) + "8000000000000000" + "0000100000000000" + "0200000000000000" +
+		{"boot header", boot[:64], "4e4f5941554f4c31" + "05000000" + hexOf32(BootVM|BootFork) + "8000000000000000" + "0000100000000000" + "0200000000000000" +
 			"03000000" + "04000000" + "05000000" + "06000000" + "10270000" + "00000000"},
 		{"seed", boot[64:96], "aa" + "000000000000000000000000000000000000000000000000000000000000" + "bb"},
 	} {

@@ -85,6 +85,7 @@ func ImageRules(a Allow) []Rule {
 		rules = append(rules,
 			Rule{abi.CallFork, "clone", [][]Cond{all(Equal(0, abi.ForkFlags), Equal(1, 0))}, "fork, and no other clone: the child is the monitor's"},
 			Rule{abi.CallRing, "write", [][]Cond{all(Equal(2, 8))}, "wake those who wait for shared memory: no more than a number to an eventfd, or what sendto and pwrite64 could do"},
+			Rule{abi.CallYield, "sched_yield", nil, "let the member run that writes what this one waits for in shared memory"},
 			Rule{abi.CallPrctl, "prctl", [][]Cond{all(Int(0, unix.PR_SET_PDEATHSIG), Equal(1, uint64(unix.SIGKILL)))}, "a forked pVM dies with the monitor: that is not inherited"},
 			Rule{abi.CallItimer, "setitimer", [][]Cond{all(Int(0, uint32(unix.ITIMER_PROF)))}, "the tick of a forked pVM: timers are not inherited"})
 	}

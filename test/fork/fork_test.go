@@ -11,12 +11,17 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/volume"
@@ -78,6 +83,146 @@ func TestIPCIdle(t *testing.T) {
 		}
 	}
 	t.Errorf("they do not rest: %q, %q", before, after)
+}
+
+// TestIPCOneProcessor: members that wait for each other by turns on one processor give way to each other,
+// and hardly sleep. Under vm, where each would be an exit as it is now, they sleep.
+func TestIPCOneProcessor(t *testing.T) {
+	if isolation() == "vm" {
+		t.Skip("under vm members do not give way")
+	}
+	const rounds = 3000
+	var slept int
+	for range 3 { // others may want the processor meanwhile
+		p := pinned(t, rounds)
+		before := p.sum(t, "status", sleeps)
+		p.play(t)
+		if slept = p.sum(t, "status", sleeps) - before; slept < rounds/4 {
+			return
+		}
+	}
+	t.Errorf("two members slept %d times in %d rounds", slept, rounds)
+}
+
+// TestIPCNeighbour: beside somebody who does not give the processor back they do sleep. If they
+// gave way he would have it for a slice of time at each turn.
+func TestIPCNeighbour(t *testing.T) {
+	p := pinned(t, 3000)
+	stop, id := occupy(t, &p.cpu)
+	defer stop()
+	theirs, his := p.sum(t, "schedstat", runtimeOf), read(t, os.Getpid(), id, "schedstat", runtimeOf)
+	p.play(t)
+	theirs, his = p.sum(t, "schedstat", runtimeOf)-theirs, read(t, os.Getpid(), id, "schedstat", runtimeOf)-his
+	if theirs == 0 {
+		t.Skip("this kernel does not say how long threads run")
+	}
+	if his > 10*theirs {
+		t.Errorf("he ran %d times as long as they", his/theirs)
+	}
+}
+
+// pinnedPair are two members on one processor that are about to play by turns.
+type pinnedPair struct {
+	*monitor.Instance
+	cpu   unix.CPUSet
+	order *os.File
+	out   *bufio.Reader
+}
+
+func pinned(t *testing.T, rounds int) *pinnedPair {
+	c, p := config(t, "turns", strconv.Itoa(rounds)), new(pinnedPair)
+	in, order, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); order.Close() })
+	c.Stdin, p.order = in, order
+	c.Stdout, p.out = pvms.Pipe(t)
+	p.Instance = pvms.Start(t, c)
+	pvms.Expect(t, p.out, 1, "ready")
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	cpu := 0
+	for !all.IsSet(cpu) {
+		cpu++
+	}
+	p.cpu.Set(cpu)
+	p.threads(t, func(_, id int) {
+		if err := unix.SchedSetaffinity(id, &p.cpu); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return p
+}
+
+// play returns when all rounds are over. The members stay.
+func (p *pinnedPair) play(t *testing.T) {
+	p.order.WriteString("go\n")
+	pvms.Expect(t, p.out, 1, "done")
+}
+
+// threads calls f for those of all members.
+func (p *pinnedPair) threads(t *testing.T, f func(pid, id int)) {
+	for _, m := range p.Members() {
+		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", m.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range tasks {
+			id, err := strconv.Atoi(e.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f(m.Pid, id)
+		}
+	}
+}
+
+// sum is that of what a file of all their threads says.
+func (p *pinnedPair) sum(t *testing.T, file string, number *regexp.Regexp) (n int) {
+	p.threads(t, func(pid, id int) { n += read(t, pid, id, file, number) })
+	return n
+}
+
+var (
+	sleeps    = regexp.MustCompile(`(?m)^voluntary_ctxt_switches:\s*(\d+)`)
+	runtimeOf = regexp.MustCompile(`^(\d+)`) // ns
+)
+
+// read returns a number in a file that the kernel has of a thread.
+func read(t *testing.T, pid, id int, file string, number *regexp.Regexp) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/%s", pid, id, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := number.FindSubmatch(b)
+	if m == nil {
+		t.Fatalf("no %v in %q", number, b)
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// occupy has a thread use a processor until stop.
+func occupy(t *testing.T, cpu *unix.CPUSet) (stop func(), id int) {
+	var stopped atomic.Bool
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and ends with it
+		id = unix.Gettid()
+		ready <- unix.SchedSetaffinity(0, cpu)
+		for !stopped.Load() {
+		}
+	}()
+	if err := <-ready; err != nil {
+		t.Fatal(err)
+	}
+	return func() { stopped.Store(true) }, id
 }
 
 func TestDeadlock(t *testing.T) {

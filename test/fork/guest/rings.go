@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -390,4 +391,34 @@ func idlePairs([]string) {
 	go end.Write(make([]byte, 1<<20))
 	time.AfterFunc(20*time.Millisecond, func() { fmt.Println("ready") })
 	select {}
+}
+
+// turns has two members change a number by turns, after a line of standard input. Then
+// they stay, so that they can be looked at.
+func turns(args []string) {
+	n, m := 2*uint32(number(args[0])), must(pvm.Share(8))
+	v := m.Uint32(0)
+	until := func(want uint32) {
+		for x := v.Load(); x != want; x = v.Load() {
+			if err := m.Wait(v, x); err != nil {
+				cases.Die(err)
+			}
+		}
+	}
+	play := func(mine uint32) {
+		for i := mine; i < n; i += 2 {
+			until(i)
+			v.Store(i + 1)
+			if err := m.Wake(); err != nil {
+				cases.Die(err)
+			}
+		}
+	}
+	fork(func() { play(1); until(n + 1) })
+	fmt.Println("ready")
+	must(bufio.NewReader(os.Stdin).ReadString('\n'))
+	play(0)
+	until(n)
+	fmt.Println("done")
+	until(n + 1)
 }

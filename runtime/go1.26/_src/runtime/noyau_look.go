@@ -9,8 +9,11 @@ package runtime
 // host's poll, where a ring wakes it. Who writes looks afterwards whether to ring: one of
 // the two sees the other.
 //
-// To look for a while is only of use while the other member runs on another processor; both
-// kinds give it up where nothing comes of it, and try it anew now and then.
+// To look for a while is only of use while the other member runs: on another processor, or
+// on this one whenever this pVM gives way. Both kinds give it up where nothing comes of it, and try it anew
+// now and then.
+
+import "internal/noyau/abi"
 
 // noyauIdle is when this pVM had nothing to do.
 var noyauIdle int64
@@ -41,16 +44,27 @@ func noyauLookAndSleep(delay int64, toRun *gList) (delta int32, found bool) {
 		if delay >= 0 && delay < end {
 			end = delay
 		}
-		for end += noyauIdle; ; {
-			for range 8 {
-				if delta, found = noyauLook(toRun, true); found {
-					return
-				}
-				procyield(4)
+		way := &noyauWay
+		now := noyauIdle
+		for end += now; ; {
+			if way.first {
+				noyauGiveWay(now)
+				delta, found = noyauLook(toRun, true)
 			}
-			if nanotime() >= end {
+			for i := 0; i < 8 && !found; i++ {
+				procyield(4)
+				if delta, found = noyauLook(toRun, true); found {
+					way.first = false
+				}
+			}
+			if found {
+				return
+			}
+			if now = nanotime(); now >= end {
+				way.first = false
 				break
 			}
+			way.first = noyauHyper == 0 && noyau.boot.Flags&abi.BootFork != 0 && now >= way.until
 		}
 		noyauSpunWords()
 		noyauSpunMail()
@@ -67,4 +81,42 @@ func noyauLookAndSleep(delay int64, toRun *gList) (delta int32, found bool) {
 func noyauAwake(slept bool) {
 	noyauWordsAwake(slept)
 	noyauMailAwake()
+}
+
+// Two members on one processor: under process the one that waits lets the other run, which costs less
+// than to sleep and to be woken. The kernel makes who gives way wait for all that have the
+// processor to themselves, a slice of time for each: where there are such it is given up for a
+// while.
+var noyauWay struct {
+	first bool  // give way before looking: what came last came of that
+	until int64 // when it may be tried again, nanotime
+	back  int64 // for how many times as long as it took it was given up last
+}
+
+const (
+	noyauWayShort = 1e3   // ns: nobody else ran
+	noyauWayLong  = 500e3 // others than members had a slice of time
+	noyauWayFirst = 16
+	noyauWayMost  = 512
+)
+
+// noyauGiveWay is called at begin, nanotime.
+func noyauGiveWay(begin int64) {
+	way := &noyauWay
+	noyauHostcall(abi.CallYield, 0, 0, 0, 0, 0, 0)
+	now := nanotime()
+	d := now - begin
+	if d < noyauWayShort {
+		way.first = false
+	}
+	if d < noyauWayLong {
+		return
+	}
+	if now-way.until > way.back*d {
+		way.back = noyauWayFirst // it was no trouble for as long
+	} else {
+		way.back = min(2*way.back, noyauWayMost)
+	}
+	way.first = false
+	way.until = now + way.back*d
 }

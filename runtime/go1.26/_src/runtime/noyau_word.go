@@ -57,6 +57,15 @@ const (
 	noyauCreditMost  = 4
 	noyauBackFirst   = 4
 	noyauBackMost    = 1024
+
+	// A change so soon after this pVM had nothing to do, ns, is of one that ran at the same time: on
+	// this processor it could not have, before this one slept. So looking is tried at once.
+	noyauTogether   = 500
+	noyauTogetherVM = 4e3
+	// Likewise of one that answered as soon as it had the processor, under process where to give
+	// way would have been enough. It counts for several waits.
+	noyauSoon      = 5e3
+	noyauSoonWaits = 16
 )
 
 var noyauWords struct {
@@ -197,6 +206,21 @@ func noyauSayWords() {
 	}
 }
 
+// noyauWaits is for how many waits one of d ns counts in which looking is tried anew.
+func noyauWaits(d int64) int16 {
+	together := int64(noyauTogether)
+	if noyauHyper != 0 {
+		together = noyauTogetherVM
+	}
+	switch {
+	case d < together:
+		return noyauBackMost
+	case d < noyauSoon && noyauHyper == 0:
+		return noyauSoonWaits
+	}
+	return 1
+}
+
 func (w *noyauWord) bell() *noyauBell { return (*noyauBell)(unsafe.Pointer(w.flag)) }
 
 // noyauWordsAwake follows noyauSayWords, before words are looked at again.
@@ -229,7 +253,7 @@ func noyauWordsAwake(slept bool) {
 			noyauWords.cost += min(d-noyauWords.cost, noyauWords.cost) / 8
 		}
 		if s := w.spin; s.credit == 0 && stamp-noyauIdle < most {
-			if s.skip--; s.skip <= 0 {
+			if s.skip -= noyauWaits(stamp - noyauIdle); s.skip <= 0 {
 				s.credit = 1
 			}
 		}
