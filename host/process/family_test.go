@@ -179,10 +179,17 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// TestForkForbidden: without the permission a clone ends the image.
+// TestForkForbidden: without the permission a clone ends the image, and so does what only families do.
 func TestForkForbidden(t *testing.T) {
 	if st := start(t, forker(1), Spec{}); st != killed {
 		t.Errorf("%+v", st)
+	}
+	yield := func() *code { return new(code).sys(abi.CallYield).exit(7) }
+	if st := start(t, yield(), Spec{}); st != killed {
+		t.Errorf("giving way without a family: %+v", st)
+	}
+	if st := start(t, yield(), Spec{Allow: Allow{Fork: true}}); st.Code != 7 {
+		t.Errorf("giving way in a family: %+v", st)
 	}
 	for _, guest := range []*code{
 		new(code).sys(abi.CallFork, uint64(unix.SIGCHLD), 0, 0, 0, 0),             // not CLONE_PARENT
