@@ -47,7 +47,14 @@ func Open(path string) (*File, error) {
 		return nil, err
 	}
 	s := &File{name: path, data: f}
-	if s.Meta, err = Read(f); err == nil {
+	id, err := identify(f)
+	if err == nil && s.recall(id) {
+		return s, nil
+	}
+	if err == nil {
+		s.Meta, err = Read(f)
+	}
+	if err == nil {
 		err = s.checkProcessor(path, Processor())
 	}
 	if err != nil {
@@ -75,6 +82,7 @@ func Open(path string) (*File, error) {
 		}
 		return nil, err
 	}
+	s.remember(id)
 	return s, nil
 }
 
@@ -179,18 +187,16 @@ func Read(f *os.File) (m Meta, err error) {
 	if _, err := f.ReadAt(b, st.Size()-int64(tail)-int64(n)); err != nil {
 		return m, err
 	}
-	// Another version may have other fields, and another end.
-	var v struct{ Version, ABI int }
-	json.Unmarshal(b, &v)
-	whole := sha256.Sum256(b) == [sha256.Size]byte(end)
-	switch {
-	case whole && (v.Version != Version || v.ABI != abi.Version):
-		return m, badf("%s is a snapshot of version %d for ABI %d; this noyau has %d and %d: use the one that it was made with",
-			f.Name(), v.Version, v.ABI, Version, abi.Version)
-	case !whole:
+	if sha256.Sum256(b) != [sha256.Size]byte(end) {
 		return bad("its description is not what was written")
 	}
-	if err := json.Unmarshal(b, &m); err != nil {
+	err = json.Unmarshal(b, &m)
+	if err != nil || m.Version != Version || m.ABI != abi.Version {
+		var v struct{ Version, ABI int } // another version may have other fields
+		if json.Unmarshal(b, &v) == nil && (v.Version != Version || v.ABI != abi.Version) {
+			return Meta{}, badf("%s is a snapshot of version %d for ABI %d; this noyau has %d and %d: use the one that it was made with",
+				f.Name(), v.Version, v.ABI, Version, abi.Version)
+		}
 		return bad("%v", err)
 	}
 	switch {
@@ -230,7 +236,10 @@ func (s *File) checkContent() error {
 }
 
 func (s *File) checkHeader(b []byte, x *Member) error {
-	if _, err := s.data.ReadAt(b, x.At); err != nil {
+	if _, err := s.data.ReadAt(b[:abi.SnapHead], x.At); err != nil {
+		return err
+	}
+	if _, err := s.data.ReadAt(b[abi.SnapHead:][:abi.SnapEntries(b)*abi.SnapExtent], x.At+abi.SnapHead); err != nil {
 		return err
 	}
 	h, wrong := abi.TakeSnap(b, uint64(s.Size))

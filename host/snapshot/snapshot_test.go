@@ -12,9 +12,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -229,6 +231,75 @@ func TestDamaged(t *testing.T) {
 			b := bytes.Clone(good)
 			b[at] ^= 1
 			try(fmt.Sprint("changed at ", at), b)
+		}
+	}
+}
+
+// TestRemembered: what was found out about a file holds until it changes, and each that
+// opens it has its own copy.
+func TestRemembered(t *testing.T) {
+	path, image := save(t, Options{}, content())
+	whole := filepath.Join(t.TempDir(), "whole.snap")
+	if err := Save(t.Context(), whole, goldenMeta(image), Options{}, write(content())); err != nil {
+		t.Fatal(err)
+	}
+	var list []*File
+	for range 3 {
+		s, err := Open(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if id, err := s.Identity(); err != nil {
+			t.Fatal(err)
+		} else if _, ok := checked.get(id); !ok {
+			t.Fatal("it is not remembered")
+		}
+		list = append(list, s)
+		if got, want := fmt.Sprint(s.Meta, s.Header, s.Headers), fmt.Sprint(list[0].Meta, list[0].Header, list[0].Headers); got != want {
+			t.Fatalf("%s, before %s", got, want)
+		}
+		for _, o := range list[:len(list)-1] {
+			apart(t, "Meta", reflect.ValueOf(o.Meta), reflect.ValueOf(s.Meta))
+			apart(t, "Headers", reflect.ValueOf(o.Headers), reflect.ValueOf(s.Headers))
+		}
+	}
+	for _, p := range []string{path, whole} {
+		if err := check(t, p, image); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)/2] ^= 1
+		if err := os.WriteFile(p, b, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := check(t, p, image); !errors.Is(err, ErrBad) {
+			t.Errorf("changed in its place: %v", err)
+		}
+	}
+}
+
+// apart wants that two equal values have no memory in common, but for that of strings.
+func apart(t *testing.T, name string, a, b reflect.Value) {
+	t.Helper()
+	switch a.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Interface:
+		if !a.IsNil() && a.Type() != reflect.TypeFor[*time.Location]() {
+			t.Errorf("%s: a %v may be shared", name, a.Type())
+		}
+	case reflect.Slice:
+		if a.Len() > 0 && a.Pointer() == b.Pointer() {
+			t.Errorf("%s is shared", name)
+		}
+		for i := range a.Len() {
+			apart(t, fmt.Sprint(name, "[", i, "]"), a.Index(i), b.Index(i))
+		}
+	case reflect.Struct:
+		for i := range a.NumField() {
+			apart(t, name+"."+a.Type().Field(i).Name, a.Field(i), b.Field(i))
 		}
 	}
 }

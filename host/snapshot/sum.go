@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
+
+	"noyau.dev/abi"
 )
 
 func sum(f io.ReaderAt, n int64) (string, error) {
@@ -34,19 +37,38 @@ func identify(f *os.File) (id Identity, err error) {
 	return id, nil
 }
 
+// A known is what was found out about states of files. It is bounded.
+type known[K comparable, V any] struct {
+	mu sync.Mutex
+	m  map[K]V
+}
+
+// maxKnown bounds it.
+const maxKnown = 256
+
+func (m *known[K, V]) get(k K) (v V, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, ok = m.m[k]
+	return v, ok
+}
+
+func (m *known[K, V]) put(k K, v V) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.m == nil || len(m.m) >= maxKnown {
+		m.m = make(map[K]V)
+	}
+	m.m[k] = v
+}
+
 // sums remembers what was computed, so that many pVMs made of one file cost one look.
-var sums = struct {
-	sync.Mutex
-	m map[sumKey]string
-}{m: make(map[sumKey]string)}
+var sums known[sumKey, string]
 
 type sumKey struct {
 	Identity
 	n int64
 }
-
-// maxSums bounds what is remembered.
-const maxSums = 256
 
 func cachedSum(f *os.File, n int64) (string, error) {
 	id, err := identify(f)
@@ -54,22 +76,49 @@ func cachedSum(f *os.File, n int64) (string, error) {
 		return "", err
 	}
 	key := sumKey{id, n}
-	sums.Lock()
-	s, ok := sums.m[key]
-	sums.Unlock()
-	if ok {
+	if s, ok := sums.get(key); ok {
 		return s, nil
 	}
-	if s, err = sum(f, n); err != nil {
-		return "", err
+	s, err := sum(f, n)
+	if err == nil {
+		sums.put(key, s)
 	}
-	sums.Lock()
-	defer sums.Unlock()
-	if len(sums.m) >= maxSums {
-		clear(sums.m)
+	return s, err
+}
+
+// checked remembers files that were found to be snapshots, with what they say. Those of families
+// say much, and compressed ones are to be unpacked: they are looked at each time.
+var checked known[Identity, contents]
+
+type contents struct {
+	meta   Meta
+	header abi.SnapHeader
+}
+
+// remember notes that s was checked.
+func (s *File) remember(id Identity) {
+	if s.Family == nil && s.Compression == "" {
+		checked.put(id, contents{s.Meta.clone(), s.Header})
 	}
-	sums.m[key] = s
-	return s, nil
+}
+
+// recall makes s what was found out about this state of the file, if that is known.
+func (s *File) recall(id Identity) bool {
+	c, ok := checked.get(id)
+	if ok {
+		s.Meta, s.Header, s.Headers = c.meta.clone(), c.header, []abi.SnapHeader{c.header}
+	}
+	return ok
+}
+
+// clone is a copy that shares nothing with m, which has no family.
+func (m Meta) clone() Meta {
+	m.Processor, m.Args, m.Env, m.Publish = slices.Clone(m.Processor), slices.Clone(m.Args), slices.Clone(m.Env), slices.Clone(m.Publish)
+	m.Volumes, m.Files = slices.Clone(m.Volumes), slices.Clone(m.Files)
+	for i := range m.Files {
+		m.Files[i].Locks = slices.Clone(m.Files[i].Locks)
+	}
+	return m
 }
 
 // SumFile is the SHA-256 of a whole file.
