@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"noyau.dev/host/monitor"
 	"noyau.dev/host/process"
@@ -49,8 +50,14 @@ var cpuid = sync.OnceValue(func() []kvm.CPUIDEntry {
 	return list
 })
 
+// usable is set when virtual machines could be started once. What goes wrong later the start says.
+var usable atomic.Bool
+
 // Available says why no virtual machine can be started here.
 func (backend) Available() error {
+	if usable.Load() {
+		return nil
+	}
 	f, err := openKVM()
 	if err != nil {
 		return err
@@ -62,7 +69,11 @@ func (backend) Available() error {
 	}
 	exe.Close()
 	go cpuid() // while the monitor opens what the pVM needs
-	return process.Prepare()
+	if err := process.Prepare(); err != nil {
+		return err
+	}
+	usable.Store(true)
+	return nil
 }
 
 // CanFork implements monitor.Forker.
