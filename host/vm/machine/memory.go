@@ -140,8 +140,8 @@ type Segment struct {
 
 // MapImage maps the segments of the file behind fd, ascending by address and
 // without a page in common. The pages of the file are shared with all other VMs
-// of the same image until they are written to. saved: a snapshot will take the place of what
-// can be written.
+// of the same image until they are written to. saved: what can be written is not mapped, as a
+// snapshot has it.
 func (m *Memory) MapImage(fd int, segs []Segment, saved bool) error {
 	if len(segs) == 0 {
 		return fmt.Errorf("vm: the image has nothing to load")
@@ -162,7 +162,7 @@ func (m *Memory) MapImage(fd int, segs []Segment, saved bool) error {
 			return err
 		}
 	}
-	floor := m.imgBase
+	floor, maps := m.imgBase, make([]Segment, 0, len(segs))
 	for _, s := range segs {
 		size := (s.Size + page - 1) &^ (page - 1)
 		if s.Addr < floor || s.Addr%page != 0 || s.Offset%page != 0 || s.File > s.Size || size > end-s.Addr {
@@ -175,10 +175,15 @@ func (m *Memory) MapImage(fd int, segs []Segment, saved bool) error {
 			continue
 		}
 		floor = s.Addr + size
+		m.segments = append(m.segments, segment{s.Addr, size, s.Prot})
+		if s.Prot&Write == 0 || !saved {
+			maps = appendMap(maps, s)
+		}
+	}
+	for _, s := range maps {
 		if err := mapFile(m.image, s.Addr-m.imgBase, fd, s); err != nil {
 			return err
 		}
-		m.segments = append(m.segments, segment{s.Addr, size, s.Prot})
 	}
 	// Now that neighbours are one mapping, the host can use large pages for them.
 	for _, s := range m.segments {
@@ -195,6 +200,20 @@ func (m *Memory) MapImage(fd int, segs []Segment, saved bool) error {
 		return m.vm.SetMemory(slotLarge, gpaLarge, m.image)
 	}
 	return nil
+}
+
+// appendMap appends s, or makes the last one longer if both are constants that lie behind each
+// other in memory and in the file: the host need not tell text from other constants.
+func appendMap(maps []Segment, s Segment) []Segment {
+	if n := len(maps); n > 0 && s.Prot&Write == 0 {
+		l := &maps[n-1]
+		size, file := (l.Size+page-1)&^(page-1), (l.File+page-1)&^(page-1)
+		if l.Prot&Write == 0 && file == size && l.Addr+size == s.Addr && l.Offset+int64(size) == s.Offset {
+			l.Size, l.File = size+s.Size, size+s.File
+			return maps
+		}
+	}
+	return append(maps, s)
 }
 
 // mapSegments makes the guest's page table entries of the image. Where 2 MiB hold

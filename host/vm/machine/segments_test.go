@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"os"
 	"testing"
@@ -28,7 +29,11 @@ func TestSegments(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.Truncate(16 * mb); err != nil {
+	var content []byte // each 8 bytes are their own offset, and 1
+	for i := range uint64(16 * mb / 8) {
+		content = binary.LittleEndian.AppendUint64(content, i*8+1)
+	}
+	if _, err := f.Write(content); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -115,6 +120,32 @@ func TestSegments(t *testing.T) {
 					t.Fatalf("large pages at %#x, want %#x", large, c.large)
 				}
 			}
+			checkBytes(t, m, c.segs, content, false)
+			m, err = Detached()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Unmap()
+			if err := m.MapImage(int(f.Fd()), c.segs, true); err != nil {
+				t.Fatal(err)
+			}
+			checkBytes(t, m, c.segs, content, true)
 		})
+	}
+}
+
+// checkBytes wants the file's bytes in the segments, and zeros after them; only zeros in what can
+// be written if a snapshot has that.
+func checkBytes(t *testing.T, m *Machine, segs []Segment, content []byte, saved bool) {
+	t.Helper()
+	for _, s := range segs {
+		got := m.image[s.Addr-m.imgBase:][:s.Size]
+		want := make([]byte, s.Size)
+		if s.Prot&Write == 0 || !saved {
+			copy(want, content[s.Offset:][:s.File])
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("the segment at %#x has not its bytes (saved: %v)", s.Addr, saved)
+		}
 	}
 }
