@@ -110,7 +110,7 @@ func noyauSnapshot(handle, gate uintptr) (restored bool, errno uintptr) {
 	}
 	sec, nsec, mono := time_now()
 	h.Mono, h.Wall = mono, sec*1e9+int64(nsec)
-	for gap := uintptr(8 * 4096); ; gap *= 4 {
+	for gap := uintptr(noyauSnapGap); ; gap *= 4 {
 		errno = noyauDump(handle, gap)
 		if errno != _EFBIG {
 			break
@@ -123,6 +123,10 @@ func noyauSnapshot(handle, gate uintptr) (restored bool, errno uintptr) {
 }
 
 const _EFBIG = 27
+
+// noyauSnapGap is the least gap between extents, of zeros that the host makes a hole of. Each extent is a
+// mapping of each pVM that is restored.
+const noyauSnapGap = 64 * 4096
 
 // noyauPut writes [p, p+n) at *off and moves it on. It returns an errno.
 func noyauPut(handle, p, n uintptr, off *uintptr) uintptr {
@@ -155,10 +159,7 @@ func noyauDump(handle, gap uintptr) uintptr {
 	// restores, this one has touched as well. Nothing that a restored pVM sees of
 	// them changes from here on.
 	lo, zero := uintptr(h.DataLo), (firstmoduledata.edata+4095)&^4095
-	e := noyauDumpExtent(handle, lo, zero, &off)
-	if e == 0 {
-		e = noyauDumpRange(handle, zero, uintptr(h.DataHi), gap, &off)
-	}
+	e := noyauDumpRange(handle, lo, zero, uintptr(h.DataHi), gap, &off)
 	if e == 0 && h.Extents > noyauabi.SnapVars {
 		e = _EFBIG
 	}
@@ -166,7 +167,7 @@ func noyauDump(handle, gap uintptr) uintptr {
 		e = noyauDumpOwn(handle, noyauRegionBase, m.low, gap, &off)
 	}
 	if e == 0 {
-		e = noyauDumpRange(handle, noyauHeapBase, m.heap, gap, &off)
+		e = noyauDumpRange(handle, noyauHeapBase, 0, m.heap, gap, &off)
 	}
 	if e == 0 {
 		e = noyauDumpOwn(handle, m.meta, noyauRegionBase+m.size, gap, &off)
@@ -177,7 +178,7 @@ func noyauDump(handle, gap uintptr) uintptr {
 		for i := uintptr(0); i < noyauAreas.n && e == 0; i++ {
 			if a := &noyauAreas.list[i]; noyauAreas.claim[i/8]&(1<<(i%8)) != 0 {
 				k := h.Extents
-				e = noyauDumpRange(handle, a.p, a.p+a.n, gap, &off)
+				e = noyauDumpRange(handle, a.p, 0, a.p+a.n, gap, &off)
 				for ; k < h.Extents; k++ {
 					x := (*[3]uint64)(unsafe.Pointer(noyauSnap.table + uintptr(k)*noyauabi.SnapExtent))
 					x[0] = x[0] - uint64(a.p) + uint64(a.at)
@@ -205,7 +206,7 @@ func noyauDumpOwn(handle, p, end, gap uintptr, off *uintptr) uintptr {
 		if noyauSnap.head.AreaN != 0 {
 			last, next = noyauNextArea(p, end)
 		}
-		if e := noyauDumpRange(handle, p, last, gap, off); e != 0 {
+		if e := noyauDumpRange(handle, p, 0, last, gap, off); e != 0 {
 			return e
 		}
 		p = next
@@ -213,17 +214,17 @@ func noyauDumpOwn(handle, p, end, gap uintptr, off *uintptr) uintptr {
 	return 0
 }
 
-// noyauDumpRange writes the pages of [p, end) that hold something. Gaps below
-// that size are written too, so that there are few extents.
-func noyauDumpRange(handle, p, end, gap uintptr, off *uintptr) uintptr {
+// noyauDumpRange writes the pages of [p, end) that hold something, and those below whole. Gaps
+// below that size are written too, so that there are few extents.
+func noyauDumpRange(handle, p, whole, end, gap uintptr, off *uintptr) uintptr {
 	for p < end {
-		if noyauZero(p) {
+		if p >= whole && noyauZero(p) {
 			p += 4096
 			continue
 		}
 		last := p + 4096
 		for q := last; q < end && q-last < gap; q += 4096 {
-			if !noyauZero(q) {
+			if q < whole || !noyauZero(q) {
 				last = q + 4096
 			}
 		}
