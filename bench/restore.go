@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"noyau.dev/host/monitor"
@@ -18,9 +19,9 @@ const standby = "before the clock starts: a process is launched, under vm with i
 // alone says what is there before, for one that nobody has prepared for.
 const alone = "before the clock starts: the file is in memory, and was found to be whole; others were made of it, 10 ms ago and before; under vm the zygote has made its next child, with a machine and without an image"
 
-// restore measures from monitor.Start to a line that the program prints where the snapshot
-// was made, and to the first answer of an HTTP server in it, for programs of two sizes, with a
-// new process and with one that waits in a template.
+// restore measures from monitor.Start to the program's next instruction after the snapshot, by the
+// program's own clock, and to the first answer of an HTTP server in it, for programs of two
+// sizes, with a new process and with one that waits in a template.
 func (b *Bench) restore() ([]Result, error) {
 	p, err := b.program("restore")
 	if err != nil {
@@ -30,7 +31,7 @@ func (b *Bench) restore() ([]Result, error) {
 	var results []Result
 	for _, mb := range []string{"16", "256"} {
 		for _, serves := range []bool{false, true} {
-			to := "to the program's next line"
+			to := "to the program's next instruction"
 			if serves {
 				to = "to the first HTTP answer"
 			}
@@ -110,13 +111,15 @@ func (b *Bench) restores(c monitor.Config, serves, waits bool) (list []float64, 
 		if err != nil {
 			return nil, err
 		}
+		end := begin
 		if serves {
 			err = firstAnswer(inst)
+			end = time.Now()
 		} else {
-			_, err = said.wait(inst.Done())
+			end, err = said.time(inst.Done(), begin)
 		}
-		if took := ms(time.Since(begin)); n >= first {
-			list = append(list, took)
+		if n >= first {
+			list = append(list, ms(end.Sub(begin)))
 		}
 		inst.Kill()
 		if end := inst.Wait(); err != nil {
@@ -124,6 +127,21 @@ func (b *Bench) restores(c monitor.Config, serves, waits bool) (list []float64, 
 		}
 	}
 	return list, nil
+}
+
+// time is what a program says that the time was, which was not before begin.
+func (l *line) time(ended <-chan struct{}, begin time.Time) (time.Time, error) {
+	s, err := l.wait(ended)
+	if err != nil {
+		return begin, err
+	}
+	heard := time.Now()
+	ns, err := strconv.ParseInt(s, 10, 64)
+	at := time.Unix(0, ns)
+	if err != nil || at.Before(begin) || at.After(heard) {
+		return begin, fmt.Errorf("it says that the time is %q between %d and %d", s, begin.UnixNano(), heard.UnixNano())
+	}
+	return at, nil
 }
 
 // firstAnswer connects to a server as soon as it listens, and gets an answer.
