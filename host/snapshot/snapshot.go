@@ -117,7 +117,7 @@ func SaveFamily(ctx context.Context, path string, m Meta, o Options,
 		if err != nil {
 			return nil, err
 		}
-		os.Remove(d.Name())
+		d.unname()
 		all = append(all, d.File)
 		return d.File, nil
 	}, &m)
@@ -188,31 +188,10 @@ func finish(ctx context.Context, path string, d *draft, m Meta, o Options) (err 
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := f.put(path); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
-}
-
-// A draft is a file beside its place.
-type draft struct{ *os.File }
-
-func create(path string) (draft, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".noyau-snapshot-")
-	if err != nil {
-		return draft{}, fmt.Errorf("snapshot: no place for %s: %w", path, errors.Unwrap(err))
-	}
-	return draft{f}, nil
-}
-
-var errDiscard = errors.New("not needed")
-
-// discard closes the file, and removes it if there was an error.
-func (d draft) discard(err error) {
-	d.Close()
-	if err != nil {
-		os.Remove(d.Name())
-	}
 }
 
 // syncDir makes a rename last.
