@@ -40,31 +40,11 @@ func noyauLookAndSleep(delay int64, toRun *gList) (delta int32, found bool) {
 	}
 	noyauIdle = nanotime()
 	if spin := max(noyauSpinWords(), noyauSpinMail()); spin > 0 {
-		end := spin
-		if delay >= 0 && delay < end {
-			end = delay
+		if delay >= 0 && delay < spin {
+			spin = delay
 		}
-		way := &noyauWay
-		now := noyauIdle
-		for end += now; ; {
-			if way.first {
-				noyauGiveWay(now)
-				delta, found = noyauLook(toRun, true)
-			}
-			for i := 0; i < 8 && !found; i++ {
-				procyield(4)
-				if delta, found = noyauLook(toRun, true); found {
-					way.first = false
-				}
-			}
-			if found {
-				return
-			}
-			if now = nanotime(); now >= end {
-				way.first = false
-				break
-			}
-			way.first = noyauHyper == 0 && noyau.boot.Flags&abi.BootFork != 0 && now >= way.until
+		if delta, found = noyauLookUntil(noyauIdle+spin, toRun); found {
+			return
 		}
 		noyauSpunWords()
 		noyauSpunMail()
@@ -75,6 +55,31 @@ func noyauLookAndSleep(delay int64, toRun *gList) (delta int32, found bool) {
 		noyauAwake(false)
 	}
 	return
+}
+
+// noyauLookUntil looks, and gives way in between, until something has come or it is end, nanotime.
+func noyauLookUntil(end int64, toRun *gList) (delta int32, found bool) {
+	way := &noyauWay
+	for now := noyauIdle; ; {
+		if way.first {
+			noyauGiveWay(now)
+			delta, found = noyauLook(toRun, true)
+		}
+		for i := 0; i < 8 && !found; i++ {
+			procyield(4)
+			if delta, found = noyauLook(toRun, true); found {
+				way.first = false
+			}
+		}
+		if found {
+			return
+		}
+		if now = nanotime(); now >= end {
+			way.first = false
+			return
+		}
+		way.first = noyauHyper == 0 && noyau.boot.Flags&abi.BootFork != 0 && now >= way.until
+	}
 }
 
 // noyauAwake follows noyauLookAndSleep.
