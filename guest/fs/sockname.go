@@ -34,6 +34,16 @@ func (s socketNames) BindSocket(path string, sock any) linux.Errno {
 	return e
 }
 
+// UnbindSocket takes back what BindSocket did.
+func (s socketNames) UnbindSocket(path string, sock any) {
+	t := s.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p, e := t.walk(t.cwd, path, 0); e == 0 && p.mnt == nil && p.ino.sock == sock {
+		t.unlink(p)
+	}
+}
+
 // FindSocket returns what BindSocket was given for the file at path.
 func (s socketNames) FindSocket(path string) (any, linux.Errno) {
 	t := s.t

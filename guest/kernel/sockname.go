@@ -10,6 +10,8 @@ var SocketNames interface {
 	// directory, mode 0777 less the umask) that stands for sock. EADDRINUSE if
 	// the name exists, else the errors of mknod.
 	BindSocket(path string, sock any) linux.Errno
+	// UnbindSocket removes the inode that BindSocket has made, if it is there.
+	UnbindSocket(path string, sock any)
 	// FindSocket returns what BindSocket was given, following symbolic links;
 	// ECONNREFUSED if the file is no socket, else the errors of open.
 	FindSocket(path string) (sock any, e linux.Errno)

@@ -120,6 +120,9 @@ func (s *Socket) readyDgram() (ev uint32) {
 	d.mu.Unlock()
 	ev |= rt.Out
 	if s.isUnix() {
+		if s.crowded() {
+			ev &^= rt.Out
+		}
 		if p := s.unixPeer(); p != nil && p != s {
 			p.d.mu.Lock()
 			if !p.d.closed && p.d.q.head != nil && p.d.q.cost+segCost > int(p.rcvbuf.Load()) {

@@ -55,7 +55,7 @@ func (s *Socket) attach(fd int32, name uint32) (*hostSock, linux.Errno) {
 		host.Close(fd)
 		return nil, linux.Errno(e)
 	}
-	if s.st.Load() != stListen && !s.isRecord() {
+	if s.st.Load() != stListen && !s.isRecord() && !(s.isUnix() && s.d != nil) {
 		host.Batch(fd, s.d != nil)
 	}
 	s.host.Store(h)
@@ -263,7 +263,7 @@ func letGo() {
 		}
 	}
 	for s := range announced {
-		if h := s.host.Load(); h != nil && s.st.Load() == stListen {
+		if h := s.host.Load(); h != nil && (s.d != nil || s.st.Load() == stListen) {
 			s.host.Store(nil)
 			names, old = append(names, s), append(old, h)
 		}
@@ -281,7 +281,11 @@ func republish() {
 	}
 	before.listeners, before.datagrams, before.names, before.old = nil, nil, nil, nil
 	for _, s := range names {
-		if e := s.announceAs(1); e != 0 {
+		again := s.announceAs
+		if s.d != nil {
+			again = s.announceDgram
+		}
+		if e := again(1); e != 0 {
 			s.err.Store(uint32(e))
 		}
 	}

@@ -71,7 +71,9 @@ func (s *Socket) recv(m *message) (int, linux.Errno) {
 	if s.d != nil {
 		n, e := s.recvDgram(m)
 		if e == linux.EAGAIN {
-			if h := s.host.Load(); h != nil {
+			if h := s.host.Load(); h != nil && s.isUnix() {
+				return s.recvMember(h, m)
+			} else if h != nil {
 				return s.hostRecvFrom(h, m)
 			}
 		}

@@ -100,9 +100,7 @@ func (s *Socket) notify(ev uint32) {
 func (s *Socket) AttachPD(pd uintptr) {
 	netMu.Lock()
 	if s.pd.CompareAndSwap(0, pd) {
-		if h := s.host.Load(); h != nil {
-			rt.SetPD(&h.src, rt.PD(pd))
-		}
+		s.setPD(rt.PD(pd))
 	} else {
 		w := &kernel.Watcher{Mask: ^uint32(0), PD: rt.PD(pd)}
 		s.extra = append(s.extra, w)
@@ -118,9 +116,7 @@ func (s *Socket) DetachPD(pd uintptr) {
 	netMu.Lock()
 	defer netMu.Unlock()
 	if s.pd.CompareAndSwap(pd, 0) {
-		if h := s.host.Load(); h != nil {
-			rt.SetPD(&h.src, 0)
-		}
+		s.setPD(0)
 		return
 	}
 	for i, w := range s.extra {
@@ -128,6 +124,18 @@ func (s *Socket) DetachPD(pd uintptr) {
 			s.q.Remove(w)
 			s.extra = append(s.extra[:i], s.extra[i+1:]...)
 			return
+		}
+	}
+}
+
+// setPD has the host's events of s make pd ready. netMu is held.
+func (s *Socket) setPD(pd rt.PD) {
+	if h := s.host.Load(); h != nil {
+		rt.SetPD(&h.src, pd)
+	}
+	if s.u != nil {
+		for _, r := range s.u.routes {
+			rt.SetPD(&r.h.src, pd)
 		}
 	}
 }
@@ -238,6 +246,9 @@ func (s *Socket) Release() {
 		l.close()
 	case s.d != nil:
 		s.closeDgram()
+		if s.u != nil {
+			s.closeRoutes()
+		}
 	case was == stConnected && h == nil && s.rx != nil:
 		s.closePair(false)
 	}

@@ -1,6 +1,8 @@
 package sock
 
 import (
+	"sync/atomic"
+
 	"noyau.dev/guest/kernel"
 	"noyau.dev/guest/linux"
 	"noyau.dev/guest/rt"
@@ -13,7 +15,13 @@ type unixName struct {
 	name string  // own name
 	peer string  // the peer's name, for getpeername
 	to   *Socket // datagram: the connected peer
+	away string  // datagram: the connected peer, if it is another member's, as all have its name
 	key  string  // in unixNames, if it is there
+
+	all    string                   // datagram: the name by which others find it; "": by none
+	copies uint32                   // datagram: kernel.Copies when others could find it
+	routes []route                  // datagram: to other members, the latest first
+	full   atomic.Pointer[hostSock] // that of the last datagram for which there was no room; nil: there is
 }
 
 // unixNames holds the abstract names, and paths while there is no file system.
@@ -74,8 +82,37 @@ func (s *Socket) bindUnix(sa []byte) linux.Errno {
 			netMu.Unlock()
 			return e
 		}
+		if s.d != nil {
+			if e := s.announceDgram(0); e != 0 {
+				kernel.SocketNames.UnbindSocket(name, s)
+				netMu.Lock()
+				s.u.name = ""
+				netMu.Unlock()
+				return e
+			}
+		}
 		return 0
 	}
+	e = s.bindTable(name)
+	for s.d != nil && e == 0 {
+		if e = s.announceDgram(0); e == 0 {
+			break
+		}
+		netMu.Lock()
+		s.unname()
+		s.u.name = ""
+		if name == "" && e == linux.EADDRINUSE { // another member was given that one
+			e = s.bindTable(name)
+			continue
+		}
+		netMu.Unlock()
+	}
+	return e
+}
+
+// bindTable gives s a name that is in no file system, of its choice if name is "". netMu is held,
+// and given back.
+func (s *Socket) bindTable(name string) linux.Errno {
 	defer netMu.Unlock()
 	key := name
 	if name == "" {
@@ -160,7 +197,7 @@ func findUnix(name string) (*Socket, linux.Errno) {
 func (s *Socket) connectUnix(sa []byte, nonblock bool) linux.Errno {
 	if s.d != nil && len(sa) >= 2 && sa[0] == 0 && sa[1] == 0 {
 		netMu.Lock()
-		s.u.to, s.u.peer = nil, ""
+		s.u.to, s.u.peer, s.u.away = nil, "", ""
 		s.st.Store(stNew)
 		netMu.Unlock()
 		return 0
@@ -170,6 +207,9 @@ func (s *Socket) connectUnix(sa []byte, nonblock bool) linux.Errno {
 		return e
 	}
 	t, e := findUnix(name)
+	if s.d != nil && (e == linux.ENOENT || e == linux.ECONNREFUSED) {
+		return s.connectMember(name, e)
+	}
 	if s.d == nil && (e == linux.ENOENT || e == linux.ECONNREFUSED || e == 0 && t.typ == s.typ && t.st.Load() != stListen) {
 		return s.dialMember(name, e)
 	}
@@ -191,7 +231,7 @@ func (s *Socket) connectUnix(sa []byte, nonblock bool) linux.Errno {
 		if t.u.to != nil && t.u.to != s {
 			return linux.EPERM
 		}
-		s.u.to, s.u.peer = t, t.u.name
+		s.u.to, s.u.peer, s.u.away = t, t.u.name, ""
 		s.st.Store(stConnected)
 		return 0
 	}
@@ -231,6 +271,37 @@ func (s *Socket) unixPeer() *Socket {
 	return s.u.to
 }
 
+// unixAway is the name of the connected peer of a datagram socket, if it is another member's.
+func (s *Socket) unixAway() string {
+	netMu.Lock()
+	defer netMu.Unlock()
+	return s.u.away
+}
+
+// connectMember is connect(2) of a datagram socket to one of another member. none is the error
+// if there is nobody.
+func (s *Socket) connectMember(name string, none linux.Errno) linux.Errno {
+	if !hasNames() || isChannel(name) {
+		return none
+	}
+	away, e := outside(name)
+	if e != 0 {
+		return none
+	}
+	switch _, e = s.routeTo(away); e {
+	case 0:
+	case linux.ECONNREFUSED:
+		return none
+	default:
+		return e
+	}
+	netMu.Lock()
+	defer netMu.Unlock()
+	s.u.to, s.u.peer, s.u.away = nil, name, away
+	s.st.Store(stConnected)
+	return 0
+}
+
 // sendUnixDgram sends m to its address or the peer. It owns m.anc if it
 // succeeds.
 func (s *Socket) sendUnixDgram(m *message) (int, linux.Errno) {
@@ -246,18 +317,34 @@ func (s *Socket) sendUnixDgram(m *message) (int, linux.Errno) {
 		if e != 0 {
 			return 0, e
 		}
-		if t, e = findUnix(name); e != 0 {
+		if t, e = findUnix(name); e == linux.ENOENT || e == linux.ECONNREFUSED {
+			all, oe := outside(name)
+			if oe != 0 {
+				return 0, e
+			}
+			return s.sendMember(all, m, e)
+		}
+		if e != 0 {
 			return 0, e
 		}
 		if t.d == nil {
 			return 0, linux.EPROTOTYPE
 		}
 	} else if t = s.unixPeer(); t == nil {
+		if away := s.unixAway(); away != "" {
+			return s.sendMember(away, m, linux.ECONNREFUSED)
+		}
 		return 0, linux.ENOTCONN
 	}
 	netMu.Lock()
 	name, only := s.u.name, t.u.to
+	all := t.sharedName()
 	netMu.Unlock()
+	if all != "" && m.anc == nil { // descriptors are for this pVM
+		if n, e := s.sendMember(all, m, linux.ECONNREFUSED); e != linux.ECONNREFUSED {
+			return n, e
+		}
+	}
 	if only != nil && only != s {
 		return 0, linux.EPERM
 	}

@@ -80,11 +80,14 @@ func TestNames(t *testing.T) {
 		}
 		g.refused(unix.EINVAL, m, nil)
 		g.refused(unix.EINVAL, m, str("/a", "/b"))
-		for _, typ := range []uint64{0, unix.SOCK_DGRAM, unix.SOCK_RAW, unix.SOCK_STREAM | unix.SOCK_NONBLOCK, 1 << 40} {
+		for _, typ := range []uint64{0, unix.SOCK_RAW, unix.SOCK_STREAM | unix.SOCK_NONBLOCK, 1 << 40} {
 			bad := m
 			bad.A = typ
 			g.refused(unix.EPROTOTYPE, bad, str("/x"))
 		}
+		bad := m
+		bad.A = unix.SOCK_DGRAM
+		g.refused(unix.EPROTOTYPE, bad, str(abi.ChannelPrefix+"x"))
 		// Channels that nobody granted, whatever they are called.
 		for _, name := range []string{"x", "", "../x", "x/y", "x\x00"} {
 			g.refused(unix.EACCES, m, str(abi.ChannelPrefix+name))

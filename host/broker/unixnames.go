@@ -76,11 +76,13 @@ func checkName(name string) error {
 	return unix.EINVAL
 }
 
-func socketType(v uint64) (int, error) {
-	if v != unix.SOCK_STREAM && v != unix.SOCK_SEQPACKET {
-		return 0, unix.EPROTOTYPE
+// socketType checks the type of a socket of that name. Channels have connections only.
+func socketType(v uint64, name string) (int, error) {
+	switch {
+	case v == unix.SOCK_STREAM, v == unix.SOCK_SEQPACKET, v == unix.SOCK_DGRAM && !strings.HasPrefix(name, abi.ChannelPrefix):
+		return int(v), nil
 	}
-	return int(v), nil
+	return 0, unix.EPROTOTYPE
 }
 
 // socketRequest takes a name and a type of socket, which are to be listened or connected to.
@@ -92,7 +94,7 @@ func socketRequest(r *request) (name string, typ int, err error) {
 	if err != nil {
 		return "", 0, err
 	}
-	typ, err = socketType(r.msg.A)
+	typ, err = socketType(r.msg.A, names[0])
 	return names[0], typ, err
 }
 
@@ -181,7 +183,7 @@ func (s *Sockets) drop(name string, n *socketName) {
 	unix.Close(n.at)
 }
 
-// hiddenListener makes a listening socket that has no name in any file system, and the
+// hiddenListener makes a socket that listens, or gets datagrams, and has no name in any file system, and the
 // inode to connect to.
 func hiddenListener(typ, backlog int) (fd, at int, err error) {
 	dir, err := os.MkdirTemp("", "noyau-socket-") // mode 0700
@@ -206,7 +208,7 @@ func hiddenListener(typ, backlog int) (fd, at int, err error) {
 	if e := unix.Unlinkat(dirfd, file, 0); err == nil {
 		err = e
 	}
-	if err == nil {
+	if err == nil && typ != unix.SOCK_DGRAM {
 		err = unix.Listen(fd, backlog)
 	}
 	if err != nil {

@@ -33,6 +33,7 @@ func TestUnix(t *testing.T) {
 	}
 	for name, natively := range map[string]bool{
 		"stream": true, "abstract": true, "packet": true, "web": true, "names": true, "load": true,
+		"datagrams": true, "flood": true,
 		"rights": false, // descriptors do go natively
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -61,7 +62,7 @@ func TestUnix(t *testing.T) {
 
 // TestFork: the same with forks.
 func TestFork(t *testing.T) {
-	for _, name := range []string{"fork", "prefork", "supervised"} {
+	for _, name := range []string{"fork", "prefork", "supervised", "datagramfork"} {
 		t.Run(name, func(t *testing.T) {
 			pvms.Isolations(t, func(t *testing.T, isolation string) {
 				if out, e := pvms.Run(t, config(t, isolation, name)); e.Code != 0 || !strings.HasSuffix(out, "done\n") {

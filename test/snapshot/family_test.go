@@ -70,7 +70,7 @@ func saveOn(t testing.TB, c monitor.Config) string {
 // the originals.
 func TestFamilies(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to string) {
-		for _, g := range []string{"traffic", "tree", "programs", "names", "busy"} {
+		for _, g := range []string{"traffic", "tree", "programs", "names", "post", "busy"} {
 			t.Run(g, func(t *testing.T) {
 				c := familyConfig(t, from, g)
 				file := saveOn(t, c)

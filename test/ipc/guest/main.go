@@ -23,7 +23,9 @@ import (
 func main() {
 	cases.Run(map[string]func(args []string){
 		"stream": stream, "abstract": abstract, "packet": packet, "web": web, "names": names, "load": load, "rights": rights,
-		"fork": forked, "prefork": prefork, "supervised": supervised, "narrow": narrow, "narrowchild": narrowChild, "narrowfork": narrowFork, "narrowother": narrowOther,
+		"datagrams": datagrams, "post": post, "post-stream": postStream, "post-nobody": postNobody, "flood": flood, "flooder": flooder,
+		"datagramfork": datagramFork,
+		"fork":         forked, "prefork": prefork, "supervised": supervised, "narrow": narrow, "narrowchild": narrowChild, "narrowfork": narrowFork, "narrowother": narrowOther,
 
 		"dial": dial, "get": get, "packets": packets, "hammer": hammer, "probe": probe,
 		"channel-listen": channelListen, "channel-dial": channelDial,
@@ -394,6 +396,9 @@ func refused(r pvm.Rights) {
 		cases.Check(errors.Is(err, syscall.EACCES), err)
 		_, err = net.Dial("unix", "@noyau/any")
 		cases.Check(errors.Is(err, syscall.EACCES), err)
+		_, err = net.Dial("unixgram", "/tmp/narrow")
+		cases.Check(errors.Is(err, syscall.EACCES), err)
+		bound("@narrow").Close() // it is its own
 	}
 	if r&pvm.Signals != 0 {
 		cases.Check(errors.Is(pvm.Signal(os.Getppid(), syscall.SIGTERM), syscall.EPERM))

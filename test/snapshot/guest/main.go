@@ -26,7 +26,7 @@ import (
 func main() {
 	cases.Run(map[string]func(args []string){
 		"count": count, "who": who, "template": template, "args": arguments, "clock": clock, "share": share, "heap": heap, "connection": connection, "fault": fault,
-		"traffic": traffic, "tree": tree, "programs": programs, "echo": echo, "names": names, "files": files, "prefork": prefork, "storm": storm, "busy": busy, "idle": idle, "places": places, "pieces": pieces, "shortlived": shortlived,
+		"traffic": traffic, "tree": tree, "programs": programs, "echo": echo, "names": names, "post": post, "files": files, "prefork": prefork, "storm": storm, "busy": busy, "idle": idle, "places": places, "pieces": pieces, "shortlived": shortlived,
 	})
 }
 
