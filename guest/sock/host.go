@@ -55,8 +55,8 @@ func (s *Socket) attach(fd int32, name uint32) (*hostSock, linux.Errno) {
 		host.Close(fd)
 		return nil, linux.Errno(e)
 	}
-	if s.st.Load() != stListen && !s.isRecord() && !(s.isUnix() && s.d != nil) {
-		host.Batch(fd, s.d != nil)
+	if s.st.Load() != stListen && !(s.isUnix() && s.d != nil) {
+		host.Batch(fd, s.d != nil || s.isRecord())
 	}
 	s.host.Store(h)
 	return h, 0

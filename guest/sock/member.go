@@ -141,7 +141,13 @@ func (s *Socket) dialMember(name string, none linux.Errno) linux.Errno {
 
 // hostRecord receives a packet.
 func (s *Socket) hostRecord(h *hostSock, m *message) (int, linux.Errno) {
-	n, e := s.hostRecv(h, m.p, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC)
+	if len(m.p) == 0 {
+		return 0, 0
+	}
+	if e := s.takeErr(); e != 0 {
+		return 0, e
+	}
+	n, _, e := host.RecvFrom(h.fd, m.p, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC, nil)
 	if e != 0 {
 		return 0, e
 	}

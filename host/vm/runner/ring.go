@@ -332,7 +332,7 @@ func (g *ring) fill(b []byte, n uint64) {
 		}
 		n := 0
 		if datagrams {
-			n = g.datagrams(h, g.slot(slot))
+			n = g.datagrams(h, g.slot(slot), events&end != 0)
 		} else {
 			n = g.stream(h, g.slot(slot))
 		}
@@ -371,8 +371,9 @@ func (g *ring) stream(h uint64, p []byte) int {
 	return 0
 }
 
-// datagrams receives as many datagrams as fit into a slot, as records.
-func (g *ring) datagrams(h uint64, p []byte) (used int) {
+// datagrams receives as many datagrams as fit into a slot, as records. If it may have ended, a
+// connection of packets, what has no bytes may be its end and is the guest's to find.
+func (g *ring) datagrams(h uint64, p []byte, ended bool) (used int) {
 	for len(p)-used > abi.VMRecHeader+abi.VMRecAddrMax {
 		g.r.socklen = maxAddr
 		// How long is the next one? It stays where it is if there is no room for it.
@@ -383,6 +384,9 @@ func (g *ring) datagrams(h uint64, p []byte) (used int) {
 			} else {
 				g.fail(h, v)
 			}
+			return used
+		}
+		if v == 0 && ended {
 			return used
 		}
 		alen := int(g.r.socklen)

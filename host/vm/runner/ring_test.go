@@ -307,6 +307,53 @@ func udp(t *testing.T) (fd int, sa unix.Sockaddr) {
 	return fd, sa
 }
 
+// TestRingPackets batches a connection of packets: boundaries stay, and the end of it is not a
+// packet without bytes.
+func TestRingPackets(t *testing.T) {
+	for _, atOnce := range []bool{false, true} {
+		g := newRingGuest(t)
+		peer := g.pair(10, unix.SOCK_SEQPACKET)
+		g.mark(10, true)
+		sendTo(t, peer, "one")
+		sendTo(t, peer, "three")
+		if atOnce {
+			unix.Shutdown(peer, unix.SHUT_WR)
+		}
+		g.want(1, uint64(g.poll()))
+		slot := g.ring.slot(0)[:g.ring.word(abi.VMRingLengths)]
+		for _, want := range []string{"one", "three"} {
+			alen, total := int(binary.LittleEndian.Uint16(slot[2:])), int(binary.LittleEndian.Uint32(slot[4:]))
+			if got := string(slot[8+pad8(alen):][:total]); got != want {
+				t.Fatalf("packet %q, want %q", got, want)
+			}
+			slot = slot[8+pad8(alen)+pad8(total):]
+		}
+		if len(slot) != 0 {
+			t.Errorf("%d bytes are left", len(slot))
+		}
+		if g.ring.bit(abi.VMRingReadable, 10) != atOnce {
+			t.Error("said to be readable:", !atOnce)
+		}
+		g.ring.setWord(abi.VMRingHandles, abi.VMSlotFree)
+		if !atOnce {
+			unix.Shutdown(peer, unix.SHUT_WR)
+			g.want(1, uint64(g.poll()))
+		}
+		if w := g.ring.word(abi.VMRingHandles); w != abi.VMSlotFree {
+			t.Errorf("the end fills a slot, of handle %d", w)
+		}
+		if got, v := g.recv(10); v != 0 || !g.ring.bit(abi.VMRingReadable, 10) {
+			t.Errorf("the end: %q, %d", got, v)
+		}
+		g.queue(10, "answer", "")
+		g.queue(10, "another", "")
+		g.ring.flush()
+		if a, b := read(t, peer), read(t, peer); a != "answer" || b != "another" {
+			t.Errorf("sent %q, %q", a, b)
+		}
+	}
+}
+
 // TestRingDatagrams batches datagrams with their boundaries and addresses in both
 // directions; one that does not fit into a slot is left whole for a call.
 func TestRingDatagrams(t *testing.T) {

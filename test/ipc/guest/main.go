@@ -114,6 +114,10 @@ func packets(args []string) {
 		_, err := c.Write([]byte(s))
 		cases.Must(err)
 	}
+	for i := range 1000 {
+		_, err := fmt.Fprint(c, strings.Repeat("f", i%30), i)
+		cases.Must(err)
+	}
 	b := make([]byte, 64)
 	n, err := c.Read(b)
 	fmt.Println(string(b[:n]), err)
@@ -131,6 +135,11 @@ func packet([]string) {
 	for _, want := range []int{1, 3, 100} { // cut to the buffer
 		n, err := c.Read(b)
 		cases.Check(n == want && err == nil, n, want, err)
+	}
+	for i := range 1000 {
+		n, err := c.Read(b)
+		want := fmt.Sprint(strings.Repeat("f", i%30), i)
+		cases.Check(err == nil && string(b[:n]) == want, string(b[:n]), want, err)
 	}
 	_, err = c.Write([]byte("answer"))
 	cases.Must(err)
