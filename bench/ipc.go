@@ -57,21 +57,39 @@ func (b *Bench) ipc() ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	args := []string{b.short("500", "100"), strconv.Itoa(int(ipcSettle.Milliseconds()))}
+	return b.everywhere(func(at placement) []Way {
+		return append([]Way{
+			{"two C processes", func() (string, error) { return b.placed(at, c, args...) }},
+			{"two native Go processes", func() (string, error) { return b.placed(at, p.Native, args...) }},
+		}, b.placedFamilies(at, p, args...)...)
+	})
+}
+
+// sockets compares members of a family that find each other by the names of unix sockets with two
+// processes.
+func (b *Bench) sockets() ([]Result, error) {
+	p, err := b.program("unix")
+	if err != nil {
+		return nil, err
+	}
+	args := []string{b.short("500", "100"), strconv.Itoa(int(ipcSettle.Milliseconds()))}
+	return b.everywhere(func(at placement) []Way {
+		return append([]Way{
+			{"two native Go processes", func() (string, error) { return b.placed(at, p.Native, args...) }},
+		}, b.placedFamilies(at, p, args...)...)
+	})
+}
+
+// everywhere runs ways at each placement.
+func (b *Bench) everywhere(ways func(at placement) []Way) ([]Result, error) {
 	where, err := placements()
 	if err != nil {
 		return nil, err
 	}
 	var results []Result
-	args := []string{b.short("500", "100"), strconv.Itoa(int(ipcSettle.Milliseconds()))}
 	for _, at := range where {
-		ways := []Way{
-			{"two C processes", func() (string, error) { return b.placed(at, c, args...) }},
-			{"two native Go processes", func() (string, error) { return b.placed(at, p.Native, args...) }},
-		}
-		for _, s := range b.families(monitor.DefaultForks) {
-			ways = append(ways, Way{s.Name, func() (string, error) { return b.placedFamily(at, s, p, args...) }})
-		}
-		list, err := lines("µs", 1e3, min(b.rounds, 10), ways)
+		list, err := lines("µs", 1e3, min(b.rounds, 10), ways(at))
 		for i := range list {
 			if at.name != "" {
 				list[i].What += ", " + at.name
@@ -82,6 +100,14 @@ func (b *Bench) ipc() ([]Result, error) {
 		}
 	}
 	return results, nil
+}
+
+// placedFamilies are the ways to run a program as the first of a family.
+func (b *Bench) placedFamilies(at placement, p *Program, args ...string) (ways []Way) {
+	for _, s := range b.families(monitor.DefaultForks) {
+		ways = append(ways, Way{s.Name, func() (string, error) { return b.placedFamily(at, s, p, args...) }})
+	}
+	return ways
 }
 
 // place puts processes on their processors until done, as they appear: pids lists them, the

@@ -55,6 +55,7 @@ var measures = []struct {
 	{"fork", "fork", (*Bench).fork},
 	{"parallel", "one job on several processors, by forks", (*Bench).parallel},
 	{"ipc", "what members of a family say to each other", (*Bench).ipc},
+	{"sockets", "what they say by unix sockets", (*Bench).sockets},
 }
 
 func main() {
