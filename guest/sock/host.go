@@ -55,7 +55,7 @@ func (s *Socket) attach(fd int32, name uint32) (*hostSock, linux.Errno) {
 		host.Close(fd)
 		return nil, linux.Errno(e)
 	}
-	if s.st.Load() != stListen && !(s.isUnix() && s.d != nil) {
+	if s.st.Load() != stListen && !s.mayShare() {
 		host.Batch(fd, s.d != nil || s.isRecord())
 	}
 	s.host.Store(h)

@@ -49,6 +49,12 @@ func (s *Socket) announceDgram(again uint64) linux.Errno {
 	return e
 }
 
+// mayShare reports whether forks can have the same datagram socket: what one has received ahead
+// would not be the others' to take.
+func (s *Socket) mayShare() bool {
+	return s.isUnix() && s.d != nil && rt.Boot().Flags&abi.BootFork != 0
+}
+
 // sharedName is the name of s if another member may have the same socket: what is sent to it must be in
 // the queue of all. netMu is held.
 func (s *Socket) sharedName() string {
@@ -211,7 +217,7 @@ func (s *Socket) recvMember(h *hostSock, m *message) (int, linux.Errno) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for !h.closed {
-		n, e := host.Recv(h.fd, b, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC)
+		n, _, e := host.RecvFrom(h.fd, b, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC, nil)
 		if e != 0 {
 			return 0, e
 		}
