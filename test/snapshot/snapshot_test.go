@@ -4,6 +4,8 @@ package snapshot
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"noyau.dev/host/monitor"
 	"noyau.dev/test/internal/pvms"
@@ -167,6 +171,39 @@ func TestOften(t *testing.T) {
 			time.Sleep(5 * time.Millisecond) // it is learned from
 			i.Kill()
 			i.Wait()
+		}
+	})
+}
+
+// TestFileTooLarge: a file that may not become as large as the snapshot is an error, and the
+// pVM goes on. It may be saved elsewhere afterwards.
+func TestFileTooLarge(t *testing.T) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
+		c := config(t, isolation, "count")
+		pvms.Publish(&c)
+		var out *bufio.Reader
+		c.Stdout, out = pvms.Pipe(t)
+		i := pvms.Start(t, c)
+		pvms.Expect(t, out, 1, "serving")
+		var old unix.Rlimit
+		if err := unix.Prlimit(i.Info().Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 256 << 10, Max: unix.RLIM_INFINITY}, &old); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		dir := t.TempDir()
+		if err := i.Snapshot(ctx, filepath.Join(dir, "snapshot"), monitor.SnapshotOptions{}); !errors.Is(err, unix.EFBIG) {
+			t.Fatal("the snapshot:", err)
+		}
+		if list, err := os.ReadDir(dir); err != nil || len(list) != 0 {
+			t.Errorf("files %v, %v", list, err)
+		}
+		answer(t, i)
+		if err := unix.Prlimit(i.Info().Pid, unix.RLIMIT_FSIZE, &old, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Snapshot(ctx, filepath.Join(dir, "snapshot"), monitor.SnapshotOptions{}); err != nil {
+			t.Fatal(err)
 		}
 	})
 }
