@@ -208,6 +208,57 @@ func TestFileTooLarge(t *testing.T) {
 	})
 }
 
+// TestImageChanged: while another image has the name of the one that runs there is no snapshot,
+// since it could not be restored; with the same one there is, if it is another file too.
+func TestImageChanged(t *testing.T) {
+	for _, forks := range []int{0, 4} {
+		pvms.Isolations(t, func(t *testing.T, isolation string) {
+			c := config(t, isolation, "count")
+			c.Forks = forks
+			pvms.Publish(&c)
+			b, err := os.ReadFile(c.Image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			c.Image = filepath.Join(dir, "app.img")
+			build := func(b []byte) {
+				t.Helper()
+				fresh := filepath.Join(dir, "fresh")
+				if err := os.WriteFile(fresh, b, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Rename(fresh, c.Image); err != nil {
+					t.Fatal(err)
+				}
+			}
+			build(b)
+			var out *bufio.Reader
+			c.Stdout, out = pvms.Pipe(t)
+			i := pvms.Start(t, c)
+			pvms.Expect(t, out, 1, "serving")
+			file := filepath.Join(dir, "snapshot")
+			build(append([]byte("x"), b...))
+			if err := i.Snapshot(t.Context(), file, monitor.SnapshotOptions{}); err == nil || !strings.Contains(err.Error(), "is not the image that the pVM runs") {
+				t.Error("another image:", err)
+			}
+			os.Remove(c.Image)
+			if err := i.Snapshot(t.Context(), file, monitor.SnapshotOptions{}); !errors.Is(err, os.ErrNotExist) {
+				t.Error("no image:", err)
+			}
+			if _, err := os.Stat(file); err == nil {
+				t.Error("there is a snapshot")
+			}
+			build(b)
+			if err := i.Snapshot(t.Context(), file, monitor.SnapshotOptions{}); err != nil {
+				t.Fatal("the same image:", err)
+			}
+			r, _ := restore(t, c, isolation, file)
+			answer(t, r)
+		})
+	}
+}
+
 // TestGuests runs what guests check themselves.
 func TestGuests(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to string) {
