@@ -202,6 +202,9 @@ func finish(ctx context.Context, path string, d *draft, m Meta, o Options) (err 
 	if err := f.Sync(); err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil { // nobody wants it any more
+		return fmt.Errorf("snapshot: %w", err)
+	}
 	if err := f.put(path); err != nil {
 		return err
 	}
