@@ -162,6 +162,9 @@ func restore(cmd *cobra.Command, f *restoreFlags, name string) error {
 		return err
 	}
 	defer t.image.Close()
+	if f.detach {
+		defer untilInterrupted(cmd)()
+	}
 	l, err := register(&f.runFlags, t.target(), t.meta.Args)
 	if err != nil {
 		return &exitCode{exitError, err}
@@ -169,7 +172,7 @@ func restore(cmd *cobra.Command, f *restoreFlags, name string) error {
 	c, err := f.config(cmd, t)
 	if err == nil {
 		if f.detach {
-			err = detach(l, c)
+			err = detach(cmd.Context(), l, c)
 		} else {
 			err = foreground(l, c)
 		}

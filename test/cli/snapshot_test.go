@@ -164,6 +164,38 @@ func TestClone(t *testing.T) {
 	}
 }
 
+// TestInterrupted: a command that starts pVMs in the background and gets Ctrl-C leaves none of
+// them, and no entries, whenever that is.
+func TestInterrupted(t *testing.T) {
+	u := newUser(t)
+	file, dir := frozen(t, u)
+	flags := []string{"--name", "k", "-v", dir + ":/data", "-p", "127.0.0.1:0:8080", file}
+	for _, args := range [][]string{{"clone", "-n", "50"}, {"restore", "-d"}} {
+		for after := time.Duration(0); after <= 80*time.Millisecond; after += 8 * time.Millisecond {
+			c := u.cmd(append(args, flags...)...)
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(after)
+			c.Process.Signal(os.Interrupt)
+			late := time.AfterFunc(time.Minute, func() { c.Process.Kill() })
+			err := c.Wait()
+			if late.Stop(); err == nil {
+				if all := strings.Fields(u.ok("ps", "-aq")); len(all) > 0 {
+					u.ok(append([]string{"rm", "-f"}, all...)...)
+				}
+				continue
+			}
+			if got := u.ok("ps", "-a", "--format", "{{.Name}} {{.Status}}"); got != "" {
+				t.Fatalf("%s, interrupted after %v, leaves\n%s", args[0], after, got)
+			}
+			if left, _ := filepath.Glob(filepath.Join(u.dir, "run", "noyau", "*")); len(left) != 0 {
+				t.Fatalf("%s, interrupted after %v, leaves %v", args[0], after, left)
+			}
+		}
+	}
+}
+
 // rangeOf finds n free ports in a row.
 func rangeOf(t *testing.T, n int) int {
 	t.Helper()
