@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"noyau.dev/host/build"
 	"noyau.dev/host/image"
@@ -59,7 +60,7 @@ func (f *restoreFlags) open(cmd *cobra.Command, name string) (*frozen, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO is refused, not waited for
 	if err != nil {
 		return nil, err
 	}

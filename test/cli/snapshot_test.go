@@ -225,6 +225,13 @@ func TestSnapshotRefused(t *testing.T) {
 	u.fails(126, []string{"restore", bad}, "no snapshot")
 	u.fails(126, []string{"clone", "-n", "2", bad}, "no snapshot")
 	u.fails(126, []string{"restore", probe}, "no snapshot")
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	u.fails(126, []string{"restore", fifo}, "no snapshot")
+	u.fails(126, []string{"clone", fifo}, "no snapshot")
+	u.fails(126, []string{"run", fifo}, "not a Noyau image")
 }
 
 // TestPreforkExample: the README's server of several processes has one more after noyau fork, one
