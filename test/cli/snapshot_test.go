@@ -55,6 +55,14 @@ func TestRestore(t *testing.T) {
 		t.Errorf("ps: %q", got)
 	}
 	u.ok("rm", "-f", "web")
+	for _, command := range []string{"restore", "clone"} { // the ports of the original are no reason to refuse it
+		u.fails(125, []string{command, "-d", "-v", v, "--net", "none", "-p", "8080", file}, "--net none")
+		id := strings.Fields(u.ok(command, "-d", "-v", v, "--net", "none", file))[0]
+		if got := u.ok("ps", "--format", "{{.Ports}}"); got != "\n" {
+			t.Errorf("%s without a network has the ports %q", command, got)
+		}
+		u.ok("rm", "-f", id)
+	}
 
 	os.WriteFile(filepath.Join(dir, "lines"), []byte("eins\nzwei\ndrei\n"), 0o644)
 	u.fails(125, []string{"restore", "-d", "-v", v, file}, "/data/lines", "it had 19 bytes and has 15")
