@@ -80,6 +80,7 @@ func clone(cmd *cobra.Command, f *restoreFlags, name string, n int, quiet bool) 
 		return err
 	}
 	defer t.image.Close()
+	defer untilInterrupted(cmd)()
 	shared, own, err := clonePorts(f.publish, n)
 	if err != nil {
 		return &exitCode{exitError, err}
@@ -115,7 +116,7 @@ func clone(cmd *cobra.Command, f *restoreFlags, name string, n int, quiet bool) 
 		spec.Clones[i] = oneClone{e.Meta.ID, c}
 	}
 	if err == nil {
-		err = startMonitor(entries[0], spec, t.image.File, "monitor", "--clones", entries[0].Meta.ID)
+		err = startMonitor(cmd.Context(), entries[0], spec, t.image.File, "monitor", "--clones", entries[0].Meta.ID)
 	}
 	if err != nil {
 		for _, e := range entries {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,12 +32,31 @@ type started struct {
 	Code  int    `json:"code,omitempty"` // exit code for Error
 }
 
+// untilInterrupted gives cmd a context that ends when the user wants no more of a command that
+// starts something in the background: it then takes back what it has begun.
+func untilInterrupted(cmd *cobra.Command) context.CancelFunc {
+	ctx, cancel := context.WithCancel(cmd.Context())
+	cmd.SetContext(ctx)
+	signals := notify(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	context.AfterFunc(ctx, func() { signal.Stop(signals) })
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return cancel
+}
+
+var errInterrupted = &exitCode{128 + int(unix.SIGINT), errors.New("interrupted: nothing is left of what was begun")}
+
 // detach starts a monitor in the background and prints the id once the app runs.
-func detach(l *listing, c monitor.Config) error {
+func detach(ctx context.Context, l *listing, c monitor.Config) error {
 	e := l.entry
 	img := c.ImageFile
 	c.ImageFile = nil
-	if err := startMonitor(e, c, img, "monitor", e.Meta.ID); err != nil {
+	if err := startMonitor(ctx, e, c, img, "monitor", e.Meta.ID); err != nil {
 		return err
 	}
 	fmt.Println(e.Meta.ID)
@@ -44,8 +64,8 @@ func detach(l *listing, c monitor.Config) error {
 }
 
 // startMonitor runs this program in the background with args, which finds spec in the entry,
-// and returns when it says that all is started.
-func startMonitor(e *state.Entry, spec any, img *os.File, args ...string) error {
+// and returns when it says that all is started. If ctx ends before, so does the monitor.
+func startMonitor(ctx context.Context, e *state.Entry, spec any, img *os.File, args ...string) error {
 	if err := e.WriteSpec(spec); err != nil {
 		return err
 	}
@@ -74,7 +94,13 @@ func startMonitor(e *state.Entry, spec any, img *os.File, args ...string) error 
 		return fmt.Errorf("start the monitor: %w", err)
 	}
 	var s started
-	if err := json.NewDecoder(r).Decode(&s); err != nil {
+	kill := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
+	err = json.NewDecoder(r).Decode(&s)
+	if !kill() {
+		cmd.Wait()
+		return errInterrupted
+	}
+	if err != nil {
 		cmd.Wait()
 		text, _ := os.ReadFile(e.Path("monitor.log"))
 		return &exitCode{exitError, fmt.Errorf("the monitor ended without starting the app (%s): %s", cmd.ProcessState, tail(text, 2000))}

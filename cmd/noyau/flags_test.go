@@ -119,6 +119,7 @@ func TestRunConfigRefuses(t *testing.T) {
 		{[]string{"--ulimit", "x"}, `ulimit "x"`},
 		{[]string{"--stop-signal", "SIGNOPE"}, "not a signal"},
 		{[]string{"--stop-timeout", "-1"}, "negative"},
+		{[]string{"--fork", "-2"}, "negative"},
 		{[]string{"--channel", "x"}, "NAME=listen"},
 		{[]string{"--channel", "x=both"}, "NAME=listen"},
 		{[]string{"--channel", "../x=dial"}, "NAME=listen"},

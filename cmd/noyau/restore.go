@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"noyau.dev/host/build"
 	"noyau.dev/host/image"
@@ -48,7 +49,7 @@ type frozen struct {
 }
 
 // open reads what name says of itself, and has ports published as it says if the command
-// line does not. Its content is checked by the monitor.
+// line does not, and leaves the pVM a network. Its content is checked by the monitor.
 func (f *restoreFlags) open(cmd *cobra.Command, name string) (*frozen, error) {
 	for _, flag := range ofSnapshot() {
 		if cmd.Flags().Changed(flag) {
@@ -59,7 +60,7 @@ func (f *restoreFlags) open(cmd *cobra.Command, name string) (*frozen, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO is refused, not waited for
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func (f *restoreFlags) open(cmd *cobra.Command, name string) (*frozen, error) {
 	if t.meta.Memory != 0 { // for the entry
 		f.memory = strconv.FormatUint(t.meta.Memory, 10)
 	}
-	if !cmd.Flags().Changed("publish") {
+	if !cmd.Flags().Changed("publish") && f.net != "none" {
 		f.publish = t.meta.Publish
 	}
 	return t, nil
@@ -136,7 +137,7 @@ func newRestore() *cobra.Command {
 		Short: "Make a pVM of a snapshot",
 		Long: `Restore makes a pVM that goes on where the snapshot was made: memory, goroutines and
 timers are as they were, open connections are closed, listeners and UDP ports are made
-again as -p says (by default as for the original). Arguments, environment and memory
+again as -p says (by default as for the original; none with --net none). Arguments, environment and memory
 limit are those of the original; where it may connect to is not in the file, and --net,
 --allow-out and --channel say it anew. Any number of pVMs can be made of one file, which must
 not change while they run. The image must be the same one.
@@ -162,6 +163,9 @@ func restore(cmd *cobra.Command, f *restoreFlags, name string) error {
 		return err
 	}
 	defer t.image.Close()
+	if f.detach {
+		defer untilInterrupted(cmd)()
+	}
 	l, err := register(&f.runFlags, t.target(), t.meta.Args)
 	if err != nil {
 		return &exitCode{exitError, err}
@@ -169,7 +173,7 @@ func restore(cmd *cobra.Command, f *restoreFlags, name string) error {
 	c, err := f.config(cmd, t)
 	if err == nil {
 		if f.detach {
-			err = detach(l, c)
+			err = detach(cmd.Context(), l, c)
 		} else {
 			err = foreground(l, c)
 		}

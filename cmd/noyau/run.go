@@ -75,6 +75,9 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 	if err != nil {
 		return err
 	}
+	if f.detach {
+		defer untilInterrupted(cmd)()
+	}
 	l, err := register(f, t, args)
 	if err != nil {
 		return &exitCode{exitError, err}
@@ -95,7 +98,7 @@ func runPVM(cmd *cobra.Command, f *runFlags, arg string, args []string) error {
 		c.Forks = monitor.DefaultForks
 	}
 	if f.detach {
-		err = detach(l, c)
+		err = detach(cmd.Context(), l, c)
 	} else {
 		err = foreground(l, c)
 	}

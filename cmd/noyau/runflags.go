@@ -215,6 +215,9 @@ func (f *runFlags) limits(c *monitor.Config) error {
 	if f.forks > monitor.MaxForks {
 		return fmt.Errorf("fork %d: at most %d pVMs can be a family", f.forks, monitor.MaxForks)
 	}
+	if f.forks < -1 { // -1: by default
+		return fmt.Errorf("fork %d is negative", f.forks)
+	}
 	if f.pids < 0 {
 		return fmt.Errorf("pids-limit %d is negative", f.pids)
 	}

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"noyau.dev/abi"
 )
 
@@ -58,7 +60,7 @@ type Image struct {
 // only and so takes microseconds. Errors are *NotImageError, *ABIError or those
 // of package os.
 func Open(path string) (*Image, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO is refused, not waited for
 	if err != nil {
 		return nil, err
 	}

@@ -14,11 +14,11 @@ import (
 )
 
 // snapshotFamily writes the pVM and all its forks, as they are at one moment.
-func (i *Instance) snapshotFamily(ctx context.Context, path string, o SnapshotOptions) error {
+func (i *Instance) snapshotFamily(ctx context.Context, path string, m snapshot.Meta, o SnapshotOptions) error {
 	f := i.family
 	f.saving.Lock()
 	defer f.saving.Unlock()
-	return snapshot.SaveFamily(ctx, path, i.describe, snapshot.Options{Compress: o.Compress},
+	return snapshot.SaveFamily(ctx, path, m, snapshot.Options{Compress: o.Compress},
 		func(ctx context.Context, create func() (*os.File, error), m *snapshot.Meta) (drafts []*os.File, err error) {
 			z := &freeze{f: f, create: create}
 			var cancel context.CancelFunc

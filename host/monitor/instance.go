@@ -25,7 +25,8 @@ type Instance struct {
 	ending   func()        // nil, or called before it is killed
 
 	mu     sync.Mutex
-	why    string // reason of a kill of ours
+	image  *os.File // what runs; closed at the end
+	why    string   // reason of a kill of ours
 	killed atomic.Bool
 	end    atomic.Bool  // the process is gone
 	asked  atomic.Int32 // the last signal that asks a program to end
@@ -57,6 +58,7 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 	i.mu.Lock()
 	i.proc = proc
 	i.info.Pid = proc.Pid()
+	i.image, _ = duplicate(l.image) // without it a snapshot believes the name
 	i.mu.Unlock()
 	if i.family != nil {
 		i.family.begin(i.broker, proc)
@@ -112,6 +114,9 @@ func (i *Instance) run(ctx context.Context, c *Config, proc Process, l *launch) 
 		}
 		restore()
 		i.exit = i.verdict(status)
+		i.mu.Lock()
+		i.image.Close()
+		i.mu.Unlock()
 		c.Timing.Mark("all closed")
 		close(i.done)
 	}()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"noyau.dev/host/snapshot"
 )
 
@@ -20,10 +22,14 @@ func (i *Instance) Snapshot(ctx context.Context, path string, o SnapshotOptions)
 	if i.paused.Load() {
 		return ErrPaused
 	}
-	if i.family != nil && !o.Alone {
-		return i.snapshotFamily(ctx, path, o)
+	m, err := i.described()
+	if err != nil {
+		return err
 	}
-	return snapshot.Save(ctx, path, i.describe, snapshot.Options{Compress: o.Compress}, func(ctx context.Context, f *os.File, m *snapshot.Meta) error {
+	if i.family != nil && !o.Alone {
+		return i.snapshotFamily(ctx, path, m, o)
+	}
+	return snapshot.Save(ctx, path, m, snapshot.Options{Compress: o.Compress}, func(ctx context.Context, f *os.File, m *snapshot.Meta) error {
 		open, err := i.broker.Snapshot(ctx, f, nil)
 		for _, o := range open.Files {
 			m.Files = append(m.Files, o.Record)
@@ -31,6 +37,30 @@ func (i *Instance) Snapshot(ctx context.Context, path string, o SnapshotOptions)
 		m.NextHandle, m.Rights = open.Next, i.broker.Narrowed()
 		return err
 	})
+}
+
+// described is i.describe with the sum of the image that runs, which may not be what has its
+// name by now.
+func (i *Instance) described() (m snapshot.Meta, err error) {
+	m = i.describe
+	i.mu.Lock()
+	image, err := duplicate(i.image)
+	i.mu.Unlock()
+	if err != nil {
+		return m, nil // it has ended: who is asked to write will say so
+	}
+	defer image.Close()
+	m.ImageSum, err = snapshot.SumImage(image)
+	return m, err
+}
+
+// duplicate is another descriptor of a file.
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(fdOf(f), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // describe is what a snapshot says of the pVM.

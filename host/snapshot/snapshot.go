@@ -40,7 +40,7 @@ type Meta struct {
 	Compression string `json:",omitempty"` // "zstd"; none
 	Stored      int64  // bytes that they take in the file
 	Image       string // path of the image when the snapshot was made
-	ImageSum    string // SHA-256 of the image
+	ImageSum    string // SHA-256 of the image; for Save of the one that runs, or none
 	Made        time.Time
 	Processor   []string `json:",omitempty"` // as Processor returned then; none: not known
 
@@ -73,7 +73,7 @@ func Save(ctx context.Context, path string, m Meta, o Options, dump func(context
 	if path, err = place(path); err != nil {
 		return err
 	}
-	if m.ImageSum, err = SumFile(m.Image); err != nil {
+	if err := m.sumImage(); err != nil {
 		return err
 	}
 	f, err := create(path)
@@ -95,7 +95,7 @@ func SaveFamily(ctx context.Context, path string, m Meta, o Options,
 	if path, err = place(path); err != nil {
 		return err
 	}
-	if m.ImageSum, err = SumFile(m.Image); err != nil {
+	if err := m.sumImage(); err != nil {
 		return err
 	}
 	f, err := create(path)
@@ -131,6 +131,20 @@ func SaveFamily(ctx context.Context, path string, m Meta, o Options,
 		return err
 	}
 	return finish(ctx, path, &f, m, o)
+}
+
+// sumImage puts down the sum of the image. That of the one that runs, if it is known, must be
+// the same: a snapshot is of no use with another.
+func (m *Meta) sumImage() error {
+	h, err := SumFile(m.Image)
+	switch {
+	case err != nil:
+		return fmt.Errorf("snapshot: the image that the pVM runs, which is needed to restore it: %w; put it back", err)
+	case m.ImageSum != "" && h != m.ImageSum:
+		return fmt.Errorf("snapshot: %s is not the image that the pVM runs, which is needed to restore it: it was changed after the start; put that one back", m.Image)
+	}
+	m.ImageSum = h
+	return nil
 }
 
 // finish makes a whole file of what was written.
@@ -187,6 +201,9 @@ func finish(ctx context.Context, path string, d *draft, m Meta, o Options) (err 
 	}
 	if err := f.Sync(); err != nil {
 		return err
+	}
+	if err := ctx.Err(); err != nil { // nobody wants it any more
+		return fmt.Errorf("snapshot: %w", err)
 	}
 	if err := f.put(path); err != nil {
 		return err

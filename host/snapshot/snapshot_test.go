@@ -434,7 +434,13 @@ func TestForeignImage(t *testing.T) {
 
 // TestFailure wants no half snapshot, whatever fails, and that an older one stays.
 func TestFailure(t *testing.T) {
+	var cancel context.CancelFunc
 	for name, dump := range map[string]func(context.Context, *os.File, *Meta) error{
+		"who asked goes away": func(_ context.Context, f *os.File, _ *Meta) error {
+			cancel()
+			_, err := f.Write(content())
+			return err
+		},
 		"the guest fails":          func(context.Context, *os.File, *Meta) error { return errors.New("disk full") },
 		"the guest writes less":    write([]byte("x")),
 		"the guest writes rubbish": write(make([]byte, abi.SnapData)),
@@ -455,9 +461,12 @@ func TestFailure(t *testing.T) {
 			image := filepath.Join(dir, "app.img")
 			os.WriteFile(image, []byte("an image"), 0o644)
 			os.WriteFile(filepath.Join(dir, "s"), []byte("an older one"), 0o600)
-			if err := Save(t.Context(), filepath.Join(dir, "s"), Meta{Image: image}, o, dump); err == nil {
+			var ctx context.Context
+			ctx, cancel = context.WithCancel(t.Context())
+			if err := Save(ctx, filepath.Join(dir, "s"), Meta{Image: image}, o, dump); err == nil {
 				t.Errorf("%s: no error", name)
 			}
+			cancel()
 			left, _ := os.ReadDir(dir)
 			if len(left) != 2 {
 				t.Errorf("%s: %v is left", name, left)

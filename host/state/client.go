@@ -18,7 +18,7 @@ import (
 // A Client controls a running pVM through its monitor.
 type Client struct{ path string }
 
-// ErrGone means that the monitor does not answer: the pVM has just ended.
+// ErrGone means that the monitor does not answer, or says so itself: the pVM has just ended.
 var ErrGone = errors.New("the pVM has ended")
 
 // Control returns a client for the entry's monitor. It connects when used.
@@ -86,7 +86,11 @@ func (c *Client) call(ctx context.Context, what string, in, out any) error {
 	default:
 		return fmt.Errorf("monitor at %s: %w", c.path, err)
 	}
-	if a.Error != "" {
+	switch a.Error {
+	case "":
+	case ErrGone.Error():
+		return ErrGone
+	default:
 		return errors.New(a.Error)
 	}
 	if out == nil {

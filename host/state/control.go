@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -51,7 +52,8 @@ type answer struct {
 }
 
 // A Controller is what a monitor lets others do with its pVM. Info and Stats
-// return values for JSON. Stop returns when the entry says that the pVM ended.
+// return values for JSON. Stop returns when the entry says that the pVM ended. ESRCH means that
+// it has ended.
 type Controller interface {
 	Info() any
 	Stats() (any, error)
@@ -221,6 +223,9 @@ func (s *ControlServer) serve(c net.Conn) {
 	}
 	if err == nil && reply != nil {
 		a.Reply, err = json.Marshal(reply)
+	}
+	if errors.Is(err, unix.ESRCH) { // of a Controller
+		err = ErrGone
 	}
 	if err != nil {
 		a.Error = err.Error()

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,6 +22,9 @@ type fakePVM struct {
 func (f *fakePVM) Info() any           { return map[string]string{"isolation": "process"} }
 func (f *fakePVM) Stats() (any, error) { return nil, errors.New("no figures: it has just ended") }
 func (f *fakePVM) Signal(s unix.Signal) error {
+	if s == unix.SIGUSR1 {
+		return fmt.Errorf("signal: %w", unix.ESRCH)
+	}
 	f.signals = append(f.signals, s)
 	return nil
 }
@@ -57,6 +61,9 @@ func TestControl(t *testing.T) {
 	}
 	if err := e.Control().Signal(ctx, unix.SIGHUP); err != nil || len(pvm.signals) != 1 || pvm.signals[0] != unix.SIGHUP {
 		t.Errorf("signal: %v %v", pvm.signals, err)
+	}
+	if err := e.Control().Signal(ctx, unix.SIGUSR1); !errors.Is(err, ErrGone) {
+		t.Errorf("to one that has ended: %v", err)
 	}
 	for _, bad := range []unix.Signal{0, -1, 65} {
 		if err := e.Control().Signal(ctx, bad); err == nil {

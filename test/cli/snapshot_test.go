@@ -55,6 +55,14 @@ func TestRestore(t *testing.T) {
 		t.Errorf("ps: %q", got)
 	}
 	u.ok("rm", "-f", "web")
+	for _, command := range []string{"restore", "clone"} { // the ports of the original are no reason to refuse it
+		u.fails(125, []string{command, "-d", "-v", v, "--net", "none", "-p", "8080", file}, "--net none")
+		id := strings.Fields(u.ok(command, "-d", "-v", v, "--net", "none", file))[0]
+		if got := u.ok("ps", "--format", "{{.Ports}}"); got != "\n" {
+			t.Errorf("%s without a network has the ports %q", command, got)
+		}
+		u.ok("rm", "-f", id)
+	}
 
 	os.WriteFile(filepath.Join(dir, "lines"), []byte("eins\nzwei\ndrei\n"), 0o644)
 	u.fails(125, []string{"restore", "-d", "-v", v, file}, "/data/lines", "it had 19 bytes and has 15")
@@ -164,6 +172,38 @@ func TestClone(t *testing.T) {
 	}
 }
 
+// TestInterrupted: a command that starts pVMs in the background and gets Ctrl-C leaves none of
+// them, and no entries, whenever that is.
+func TestInterrupted(t *testing.T) {
+	u := newUser(t)
+	file, dir := frozen(t, u)
+	flags := []string{"--name", "k", "-v", dir + ":/data", "-p", "127.0.0.1:0:8080", file}
+	for _, args := range [][]string{{"clone", "-n", "50"}, {"restore", "-d"}} {
+		for after := time.Duration(0); after <= 80*time.Millisecond; after += 8 * time.Millisecond {
+			c := u.cmd(append(args, flags...)...)
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(after)
+			c.Process.Signal(os.Interrupt)
+			late := time.AfterFunc(time.Minute, func() { c.Process.Kill() })
+			err := c.Wait()
+			if late.Stop(); err == nil {
+				if all := strings.Fields(u.ok("ps", "-aq")); len(all) > 0 {
+					u.ok(append([]string{"rm", "-f"}, all...)...)
+				}
+				continue
+			}
+			if got := u.ok("ps", "-a", "--format", "{{.Name}} {{.Status}}"); got != "" {
+				t.Fatalf("%s, interrupted after %v, leaves\n%s", args[0], after, got)
+			}
+			if left, _ := filepath.Glob(filepath.Join(u.dir, "run", "noyau", "*")); len(left) != 0 {
+				t.Fatalf("%s, interrupted after %v, leaves %v", args[0], after, left)
+			}
+		}
+	}
+}
+
 // rangeOf finds n free ports in a row.
 func rangeOf(t *testing.T, n int) int {
 	t.Helper()
@@ -193,6 +233,13 @@ func TestSnapshotRefused(t *testing.T) {
 	u.fails(126, []string{"restore", bad}, "no snapshot")
 	u.fails(126, []string{"clone", "-n", "2", bad}, "no snapshot")
 	u.fails(126, []string{"restore", probe}, "no snapshot")
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	u.fails(126, []string{"restore", fifo}, "no snapshot")
+	u.fails(126, []string{"clone", fifo}, "no snapshot")
+	u.fails(126, []string{"run", fifo}, "not a Noyau image")
 }
 
 // TestPreforkExample: the README's server of several processes has one more after noyau fork, one

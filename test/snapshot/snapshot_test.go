@@ -4,6 +4,8 @@ package snapshot
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"noyau.dev/host/monitor"
 	"noyau.dev/test/internal/pvms"
@@ -169,6 +173,90 @@ func TestOften(t *testing.T) {
 			i.Wait()
 		}
 	})
+}
+
+// TestFileTooLarge: a file that may not become as large as the snapshot is an error, and the
+// pVM goes on. It may be saved elsewhere afterwards.
+func TestFileTooLarge(t *testing.T) {
+	pvms.Isolations(t, func(t *testing.T, isolation string) {
+		c := config(t, isolation, "count")
+		pvms.Publish(&c)
+		var out *bufio.Reader
+		c.Stdout, out = pvms.Pipe(t)
+		i := pvms.Start(t, c)
+		pvms.Expect(t, out, 1, "serving")
+		var old unix.Rlimit
+		if err := unix.Prlimit(i.Info().Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 256 << 10, Max: unix.RLIM_INFINITY}, &old); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		dir := t.TempDir()
+		if err := i.Snapshot(ctx, filepath.Join(dir, "snapshot"), monitor.SnapshotOptions{}); !errors.Is(err, unix.EFBIG) {
+			t.Fatal("the snapshot:", err)
+		}
+		if list, err := os.ReadDir(dir); err != nil || len(list) != 0 {
+			t.Errorf("files %v, %v", list, err)
+		}
+		answer(t, i)
+		if err := unix.Prlimit(i.Info().Pid, unix.RLIMIT_FSIZE, &old, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Snapshot(ctx, filepath.Join(dir, "snapshot"), monitor.SnapshotOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestImageChanged: while another image has the name of the one that runs there is no snapshot,
+// since it could not be restored; with the same one there is, if it is another file too.
+func TestImageChanged(t *testing.T) {
+	for _, forks := range []int{0, 4} {
+		pvms.Isolations(t, func(t *testing.T, isolation string) {
+			c := config(t, isolation, "count")
+			c.Forks = forks
+			pvms.Publish(&c)
+			b, err := os.ReadFile(c.Image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			c.Image = filepath.Join(dir, "app.img")
+			build := func(b []byte) {
+				t.Helper()
+				fresh := filepath.Join(dir, "fresh")
+				if err := os.WriteFile(fresh, b, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Rename(fresh, c.Image); err != nil {
+					t.Fatal(err)
+				}
+			}
+			build(b)
+			var out *bufio.Reader
+			c.Stdout, out = pvms.Pipe(t)
+			i := pvms.Start(t, c)
+			pvms.Expect(t, out, 1, "serving")
+			file := filepath.Join(dir, "snapshot")
+			build(append([]byte("x"), b...))
+			if err := i.Snapshot(t.Context(), file, monitor.SnapshotOptions{}); err == nil || !strings.Contains(err.Error(), "is not the image that the pVM runs") {
+				t.Error("another image:", err)
+			}
+			os.Remove(c.Image)
+			if err := i.Snapshot(t.Context(), file, monitor.SnapshotOptions{}); !errors.Is(err, os.ErrNotExist) {
+				t.Error("no image:", err)
+			}
+			if _, err := os.Stat(file); err == nil {
+				t.Error("there is a snapshot")
+			}
+			build(b)
+			if err := i.Snapshot(t.Context(), file, monitor.SnapshotOptions{}); err != nil {
+				t.Fatal("the same image:", err)
+			}
+			r, _ := restore(t, c, isolation, file)
+			answer(t, r)
+		})
+	}
 }
 
 // TestGuests runs what guests check themselves.

@@ -112,7 +112,7 @@ func noyauSnapshot(handle, gate uintptr) (restored bool, errno uintptr) {
 	h.Mono, h.Wall = mono, sec*1e9+int64(nsec)
 	for gap := uintptr(noyauSnapGap); ; gap *= 4 {
 		errno = noyauDump(handle, gap)
-		if errno != _EFBIG {
+		if errno != noyauTableFull {
 			break
 		}
 	}
@@ -122,7 +122,8 @@ func noyauSnapshot(handle, gate uintptr) (restored bool, errno uintptr) {
 	return false, errno
 }
 
-const _EFBIG = 27
+// noyauTableFull is no errno: writes can fail with EFBIG as well.
+const noyauTableFull = ^uintptr(0)
 
 // noyauSnapGap is the least gap between extents, of zeros that the host makes a hole of. Each extent is a
 // mapping of each pVM that is restored.
@@ -143,7 +144,7 @@ func noyauPut(handle, p, n uintptr, off *uintptr) uintptr {
 	return 0
 }
 
-// noyauDump writes the snapshot. EFBIG means that the table is too small for extents
+// noyauDump writes the snapshot. noyauTableFull means that the table is too small for extents
 // between which no more than gap bytes of zeros are written.
 func noyauDump(handle, gap uintptr) uintptr {
 	h := &noyauSnap.head
@@ -161,7 +162,7 @@ func noyauDump(handle, gap uintptr) uintptr {
 	lo, zero := uintptr(h.DataLo), (firstmoduledata.edata+4095)&^4095
 	e := noyauDumpRange(handle, lo, zero, uintptr(h.DataHi), gap, &off)
 	if e == 0 && h.Extents > noyauabi.SnapVars {
-		e = _EFBIG
+		e = noyauTableFull
 	}
 	if e == 0 {
 		e = noyauDumpOwn(handle, noyauRegionBase, m.low, gap, &off)
@@ -239,7 +240,7 @@ func noyauDumpRange(handle, p, whole, end, gap uintptr, off *uintptr) uintptr {
 func noyauDumpExtent(handle, p, end uintptr, off *uintptr) uintptr {
 	h := &noyauSnap.head
 	if h.Extents == noyauabi.SnapExtents {
-		return _EFBIG
+		return noyauTableFull
 	}
 	e := (*[3]uint64)(unsafe.Pointer(noyauSnap.table + uintptr(h.Extents)*noyauabi.SnapExtent))
 	e[0], e[1], e[2] = uint64(p), uint64(end-p), uint64(*off)
