@@ -175,6 +175,47 @@ func TestOften(t *testing.T) {
 	})
 }
 
+// TestSparse: of memory that holds little, little is written, if it is in more places than a
+// snapshot has extents too.
+func TestSparse(t *testing.T) {
+	for what, args := range map[string][]string{"few": {"sparse"}, "many": {"sparse", "more"}} {
+		t.Run(what, func(t *testing.T) {
+			pvms.Isolations(t, func(t *testing.T, isolation string) {
+				sparse(t, config(t, isolation, args...), isolation)
+			})
+		})
+	}
+}
+
+func sparse(t *testing.T, c monitor.Config, isolation string) {
+	var out *bufio.Reader
+	c.Stdout, out = pvms.Pipe(t)
+	i := pvms.Start(t, c)
+	pvms.Expect(t, out, 1, "ready")
+	written := func() (n int) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", i.Info().Pid))
+		if err != nil {
+			t.Skip("what a process writes cannot be seen here: ", err)
+		}
+		if _, err := fmt.Sscanf(string(b), "rchar: %d\nwchar: %d", new(int), &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := written()
+	file := filepath.Join(t.TempDir(), "snapshot")
+	if err := i.Snapshot(t.Context(), file, monitor.SnapshotOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := (written() - before) >> 20; n > 40 { // 5 or 16 MB hold something
+		t.Errorf("%d MB were written", n)
+	}
+	i.Kill()
+	i.Wait()
+	_, out = restore(t, c, isolation, file)
+	pvms.Expect(t, out, 1, "done")
+}
+
 // TestFileTooLarge: a file that may not become as large as the snapshot is an error, and the
 // pVM goes on. It may be saved elsewhere afterwards.
 func TestFileTooLarge(t *testing.T) {

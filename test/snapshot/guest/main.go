@@ -26,7 +26,7 @@ import (
 func main() {
 	cases.Run(map[string]func(args []string){
 		"count": count, "who": who, "template": template, "args": arguments, "clock": clock, "share": share, "heap": heap, "connection": connection, "fault": fault,
-		"traffic": traffic, "tree": tree, "programs": programs, "echo": echo, "names": names, "post": post, "files": files, "prefork": prefork, "storm": storm, "busy": busy, "idle": idle, "places": places, "pieces": pieces, "shortlived": shortlived,
+		"traffic": traffic, "tree": tree, "programs": programs, "echo": echo, "names": names, "post": post, "sparse": sparse, "files": files, "prefork": prefork, "storm": storm, "busy": busy, "idle": idle, "places": places, "pieces": pieces, "shortlived": shortlived,
 	})
 }
 
@@ -301,6 +301,41 @@ func fault([]string) {
 	var stop atomic.Bool
 	time.AfterFunc(20*time.Millisecond, func() { stop.Store(true) })
 	for !stop.Load() { // ends only if it is preempted
+	}
+	fmt.Println("done")
+}
+
+// sparse has memory of which few pages hold something: every 16th of the first 64 MB; with an
+// argument, every 66th of more than there are extents in a snapshot.
+func sparse(args []string) {
+	const page, near = 4096, 64 << 20
+	far := 0
+	if len(args) > 0 {
+		far = 2800 * 66 * page
+	}
+	b := make([]byte, near+far)
+	step := func(i int) int {
+		if i < near {
+			return 16 * page
+		}
+		return 66 * page
+	}
+	for i := 0; i < len(b); i += step(i) {
+		b[i] = byte(i/page) | 1
+	}
+	first, _ := os.Hostname()
+	fmt.Println("ready")
+	for h := first; h == first; h, _ = os.Hostname() {
+		time.Sleep(time.Millisecond) // without much garbage
+	}
+	for i := 0; i < len(b); i += page {
+		want := byte(0)
+		if i < near && i%(16*page) == 0 || i >= near && (i-near)%(66*page) == 0 {
+			want = byte(i/page) | 1
+		}
+		if b[i] != want || b[i+page-1] != 0 {
+			cases.Die("page", i/page, b[i], want, b[i+page-1])
+		}
 	}
 	fmt.Println("done")
 }

@@ -27,6 +27,7 @@ func noyauOpened(handle uintptr) {
 var noyauSnap struct {
 	head  noyauabi.SnapHeader
 	table uintptr // of extents
+	dry   bool    // nothing is written: do the extents fit into the table?
 	buf   [noyauabi.WarmMax]byte
 }
 
@@ -110,11 +111,13 @@ func noyauSnapshot(handle, gate uintptr) (restored bool, errno uintptr) {
 	}
 	sec, nsec, mono := time_now()
 	h.Mono, h.Wall = mono, sec*1e9+int64(nsec)
-	for gap := uintptr(noyauSnapGap); ; gap *= 4 {
-		errno = noyauDump(handle, gap)
-		if errno != noyauTableFull {
-			break
-		}
+	gap := uintptr(noyauSnapGap)
+	for noyauSnap.dry = true; noyauDump(handle, gap) == noyauTableFull; {
+		gap *= 4
+	}
+	noyauSnap.dry = false
+	if errno = noyauDump(handle, gap); errno == noyauTableFull {
+		errno = 27 // EFBIG
 	}
 	if gate != 0 {
 		noyauGo(gate, errno)
@@ -122,15 +125,22 @@ func noyauSnapshot(handle, gate uintptr) (restored bool, errno uintptr) {
 	return false, errno
 }
 
-// noyauTableFull is no errno: writes can fail with EFBIG as well.
+// noyauTableFull is no errno.
 const noyauTableFull = ^uintptr(0)
 
-// noyauSnapGap is the least gap between extents, of zeros that the host makes a hole of. Each extent is a
-// mapping of each pVM that is restored.
-const noyauSnapGap = 64 * 4096
+// An extent is a mapping of each pVM that is restored, so there should be few: gaps of zeros of less
+// than noyauSnapGap are inside. Of those, noyauSnapHole and more are holes in the file.
+const (
+	noyauSnapGap  = 64 * 4096
+	noyauSnapHole = 8 * 4096
+	noyauSnapMore = 16 // extents there may be more than were counted: the table itself is written
+)
 
 // noyauPut writes [p, p+n) at *off and moves it on. It returns an errno.
 func noyauPut(handle, p, n uintptr, off *uintptr) uintptr {
+	if noyauSnap.dry {
+		return 0
+	}
 	for n > 0 {
 		r := noyauHostcall(noyauabi.CallPwrite, handle, p, min(n, 1<<30), *off, 0, 0)
 		if int(r) <= 0 {
@@ -145,7 +155,7 @@ func noyauPut(handle, p, n uintptr, off *uintptr) uintptr {
 }
 
 // noyauDump writes the snapshot. noyauTableFull means that the table is too small for extents
-// between which no more than gap bytes of zeros are written.
+// between which are gaps of that many bytes of zeros.
 func noyauDump(handle, gap uintptr) uintptr {
 	h := &noyauSnap.head
 	m := &noyauMem
@@ -215,37 +225,42 @@ func noyauDumpOwn(handle, p, end, gap uintptr, off *uintptr) uintptr {
 	return 0
 }
 
-// noyauDumpRange writes the pages of [p, end) that hold something, and those below whole. Gaps
-// below that size are written too, so that there are few extents.
+// noyauDumpRange writes the pages of [p, end) that hold something, and those below whole, as
+// extents between which are gaps of zeros of that size at least.
 func noyauDumpRange(handle, p, whole, end, gap uintptr, off *uintptr) uintptr {
+	h := &noyauSnap.head
 	for p < end {
 		if p >= whole && noyauZero(p) {
 			p += 4096
 			continue
 		}
+		if h.Extents == noyauabi.SnapExtents || noyauSnap.dry && h.Extents == noyauabi.SnapExtents-noyauSnapMore {
+			return noyauTableFull
+		}
+		e := (*[3]uint64)(unsafe.Pointer(noyauSnap.table + uintptr(h.Extents)*noyauabi.SnapExtent))
+		e[0], e[2] = uint64(p), uint64(*off)
+		h.Extents++
 		last := p + 4096
 		for q := last; q < end && q-last < gap; q += 4096 {
-			if q < whole || !noyauZero(q) {
-				last = q + 4096
+			if q >= whole && noyauZero(q) {
+				continue
 			}
+			if q-last >= noyauSnapHole {
+				if e := noyauPut(handle, p, last-p, off); e != 0 {
+					return e
+				}
+				*off += q - last
+				p = q
+			}
+			last = q + 4096
 		}
-		if e := noyauDumpExtent(handle, p, last, off); e != 0 {
+		if e := noyauPut(handle, p, last-p, off); e != 0 {
 			return e
 		}
+		e[1] = uint64(last) - e[0]
 		p = last
 	}
 	return 0
-}
-
-func noyauDumpExtent(handle, p, end uintptr, off *uintptr) uintptr {
-	h := &noyauSnap.head
-	if h.Extents == noyauabi.SnapExtents {
-		return noyauTableFull
-	}
-	e := (*[3]uint64)(unsafe.Pointer(noyauSnap.table + uintptr(h.Extents)*noyauabi.SnapExtent))
-	e[0], e[1], e[2] = uint64(p), uint64(end-p), uint64(*off)
-	h.Extents++
-	return noyauPut(handle, p, end-p, off)
 }
 
 func noyauZero(page uintptr) bool {
