@@ -15,6 +15,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"noyau.dev/pvm"
 	"noyau.dev/test/internal/cases"
 )
@@ -421,4 +423,45 @@ func turns(args []string) {
 	until(n)
 	fmt.Println("done")
 	until(n + 1)
+}
+
+// rung: members are rung more often than there is room for in a connection, and take no byte
+// out since they read what was announced and no more, or wait for something else that is in
+// the same memory. The last ring counts as the first.
+func rung([]string) {
+	const times = 600
+	r, w, err := pvm.Pipe()
+	if err != nil {
+		cases.Die(err)
+	}
+	m := must(pvm.Share(128))
+	late, other := m.Uint32(0), m.Uint32(64)
+	polls := fork(func() {
+		w.Close()
+		fd, b := int(r.Fd()), make([]byte, times)
+		for got := 0; got < times; {
+			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); err != nil || n != 1 {
+				cases.Die("poll", n, err)
+			}
+			got += must(unix.Read(fd, b))
+		}
+	})
+	waits := fork(func() {
+		if err := m.Wait(late, 0); err != nil {
+			cases.Die(err)
+		}
+	})
+	for range times {
+		w.Write([]byte("x"))
+		other.Add(1)
+		m.Wake()
+		time.Sleep(time.Millisecond) // so that they sleep
+	}
+	late.Store(1)
+	m.Wake()
+	lost := time.AfterFunc(20*time.Second, func() { cases.Die("a ring is lost") })
+	wait(polls, 0)
+	wait(waits, 0)
+	lost.Stop()
+	fmt.Println("done")
 }
