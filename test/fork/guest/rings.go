@@ -465,3 +465,31 @@ func rung([]string) {
 	lost.Stop()
 	fmt.Println("done")
 }
+
+// many: a pVM makes as many pairs as it gets, hears why there are no more, and closes all at once,
+// with nothing else to do. Then it gets as many again.
+func many([]string) {
+	count := 0
+	for round := range 2 {
+		var ends []*os.File
+		for {
+			a, b, err := pvm.Pair()
+			if errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EMFILE) {
+				break
+			} else if err != nil || len(ends) > 40_000 {
+				cases.Die(len(ends)/2, "pairs:", err)
+			}
+			ends = append(ends, a, b)
+		}
+		for _, f := range ends {
+			if err := f.Close(); err != nil {
+				cases.Die(err)
+			}
+		}
+		if round > 0 && len(ends) < count {
+			cases.Die(count/2, "pairs, and then", len(ends)/2)
+		}
+		count = len(ends)
+	}
+	fmt.Println("done")
+}
