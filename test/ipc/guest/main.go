@@ -112,6 +112,7 @@ func packets(args []string) {
 		_, err := c.Write([]byte(s))
 		cases.Must(err)
 	}
+	cases.Must(c.(*net.UnixConn).CloseWrite())
 	b := make([]byte, 64)
 	n, err := c.Read(b)
 	fmt.Println(string(b[:n]), err)
@@ -130,10 +131,10 @@ func packet([]string) {
 		n, err := c.Read(b)
 		cases.Check(n == want && err == nil, n, want, err)
 	}
+	n, err := c.Read(b) // it sends no more, and still reads
+	cases.Check(n == 0 && err == io.EOF, n, err)
 	_, err = c.Write([]byte("answer"))
 	cases.Must(err)
-	n, err := c.Read(b)
-	cases.Check(n == 0 && err != nil, n, err)
 	cases.Must(p.Wait())
 	_, err = net.Dial("unix", path)
 	cases.Check(errors.Is(err, syscall.EPROTOTYPE), err)
