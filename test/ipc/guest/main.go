@@ -49,6 +49,7 @@ func answer(l net.Listener, n int) {
 		cases.Must(err)
 		go func() {
 			defer c.Close()
+			cases.Must(c.(*net.UnixConn).SetReadBuffer(100_000))
 			b, err := io.ReadAll(c)
 			cases.Must(err)
 			fmt.Fprintf(c, "got %s", b)
@@ -61,6 +62,7 @@ func dial(args []string) {
 	c, err := net.Dial("unix", args[0])
 	cases.Must(err)
 	cases.Check(c.RemoteAddr().String() == args[0], c.RemoteAddr())
+	cases.Must(c.(*net.UnixConn).SetWriteBuffer(100_000))
 	fmt.Fprint(c, args[1])
 	cases.Must(c.(*net.UnixConn).CloseWrite())
 	b, err := io.ReadAll(c)
