@@ -65,6 +65,8 @@ func dial(args []string) {
 	cases.Must(c.(*net.UnixConn).SetWriteBuffer(100_000))
 	fmt.Fprint(c, args[1])
 	cases.Must(c.(*net.UnixConn).CloseWrite())
+	_, err = c.Write([]byte("too late"))
+	cases.Check(errors.Is(err, syscall.EPIPE), err)
 	b, err := io.ReadAll(c)
 	cases.Must(err)
 	fmt.Printf("%s\n", b)
