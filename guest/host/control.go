@@ -165,7 +165,9 @@ func send(m *abi.Msg, fd int32, payload [][]byte) linux.Errno {
 		}
 		switch e {
 		case linux.EAGAIN:
+			rt.AddWaiter(1) // for the monitor: no deadlock
 			c.room.Wait()
+			rt.AddWaiter(-1)
 		case linux.EPIPE, linux.ECONNRESET, linux.ENOTCONN:
 			return linux.EIO
 		default:

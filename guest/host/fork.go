@@ -110,7 +110,7 @@ func conceive(asked bool) (pid uint32, give rights, errno linux.Errno) {
 	}
 	r, errno := Request(m)
 	if errno == 0 && r.more.n != abi.ForkHandles {
-		errno = linux.EIO
+		errno = linux.EMFILE // there are not so many left
 	}
 	if errno != 0 {
 		r.more.close()

@@ -173,6 +173,35 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
+// TestPostWaits: who waits for room for a message without a reply waits for the monitor, which
+// is no deadlock.
+func TestPostWaits(t *testing.T) {
+	p := start(t)
+	const n = 5000
+	sent := make(chan bool)
+	go func() {
+		defer close(sent)
+		for range n {
+			if e := Post(abi.Msg{Op: abi.OpDrop}); e != 0 {
+				t.Errorf("errno %d", e)
+			}
+		}
+	}()
+	for begin := time.Now(); rt.Native.Waiters.Load() != 1; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > 10*time.Second {
+			t.Error("nobody waits for the monitor")
+			break
+		}
+	}
+	for range n {
+		p.recv()
+	}
+	<-sent
+	if w := rt.Native.Waiters.Load(); w != 0 {
+		t.Errorf("%d waiters are left", w)
+	}
+}
+
 func TestEventsAndGarbage(t *testing.T) {
 	events := make(chan abi.Msg, 10)
 	p := start(t, func() { OnEvent = func(m abi.Msg, payload []byte) { events <- m } })

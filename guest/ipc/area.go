@@ -99,8 +99,9 @@ func requestArea(n uintptr, eventfd bool) (h [4]int32, id, at uint64, errno linu
 	if e != 0 {
 		return h, 0, 0, e
 	}
-	if !r.Take(take) {
-		return h, 0, 0, linux.EIO
+	if !r.Take(take) { // there are not so many left
+		host.Post(abi.Msg{Op: abi.OpUnshare, A: r.B})
+		return h, 0, 0, linux.EMFILE
 	}
 	return h, r.A, r.B, 0
 }

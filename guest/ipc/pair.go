@@ -219,7 +219,7 @@ func (c *End) hush() { hush(c.me(), &c.a.handle[c.side]) }
 
 func hush(h *endHead, handle *int32) {
 	rung := h.rung.Load()
-	if rung-h.heard.Load() < loud {
+	if rung-h.heard.Load() < loud || frozen.Load() { // whose handle it is cannot be said: see thaw
 		return
 	}
 	b := kernel.GetBuffer(4 * loud)
@@ -273,6 +273,7 @@ func (c *End) Queue() *kernel.WaitQueue {
 
 func (c *End) Ready() uint32 {
 	c.slow()
+	c.hush() // who polls may read no more than there is
 	var ev uint32
 	tail, head := c.in.tail.Load(), c.in.head.Load()
 	gone := c.gone()

@@ -81,6 +81,10 @@ func shareWake(a kernel.Args) (uintptr, linux.Errno) {
 		return 0, e
 	}
 	if n, ok := m.share().bell.Pull(); ok {
+		if m.eventfd[0] < 0 {
+			// Those that wait for other numbers sleep on, and take nothing out.
+			hush(&m.share().rung, &m.handle[1])
+		}
 		gate.RLock()
 		if m.eventfd[0] >= 0 {
 			for i, h := range m.eventfd {

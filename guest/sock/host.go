@@ -133,6 +133,9 @@ func (s *Socket) hostSend(h *hostSock, p []byte, flags int) (int, linux.Errno) {
 	if h == nil {
 		return 0, linux.ENOTCONN
 	}
+	if h.wroff && s.d == nil { // the host may not know yet: see shutdown
+		return 0, linux.EPIPE
+	}
 	outs := h.outs.Load()
 	n, e := host.Send(h.fd, p, flags)
 	if e == linux.EAGAIN || e == 0 && n < len(p) {

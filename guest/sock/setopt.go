@@ -82,10 +82,11 @@ func bounds(level, name int, flags uint8) (lo, hi int32) {
 	return 0, 1<<31 - 1
 }
 
-// tellHost sets an option of the host's socket, if there is one by now.
+// tellHost sets an option of the host's socket, if there is one by now. That of a unix socket
+// has what the host gives it.
 func (s *Socket) tellHost(level, name int, v uint64) linux.Errno {
 	h := s.host.Load()
-	if h == nil || s.st.Load() == stListen {
+	if h == nil || s.st.Load() == stListen || s.isUnix() {
 		return 0
 	}
 	_, e := h.request(abi.Msg{Op: abi.OpSockopt, A: uint64(level), B: uint64(name), C: v, D: 1})

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -221,6 +222,25 @@ func TestDescriptorsSent(t *testing.T) {
 		}
 	}
 	g.must(abi.Msg{Op: abi.OpShut}, nil, raw) // a unix stream may be shut down
+	// So may packets to and from a listener. The control channel has no path.
+	l, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	dialed, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	name := &unix.SockaddrUnix{Name: filepath.Join(t.TempDir(), "l")}
+	if err := errors.Join(unix.Bind(l, name), unix.Listen(l, 1), unix.Connect(dialed, name)); err != nil {
+		t.Fatal(err)
+	}
+	accepted, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.refused(unix.ENOTSOCK, abi.Msg{Op: abi.OpShut, A: unix.SHUT_WR}, nil, l)
+	for _, fd := range []int{dialed, accepted} {
+		g.must(abi.Msg{Op: abi.OpShut, A: unix.SHUT_WR}, nil, fd)
+		g.refused(unix.ENOTSOCK, opt, nil, fd)
+	}
+	for _, fd := range []int{l, dialed, accepted} {
+		unix.Close(fd)
+	}
 	g.packet([]byte("no message"), p[0])
 	g.must(abi.Msg{Op: abi.OpStat}, str("d"))
 	for _, fd := range []int{p[0], p[1], raw, nl, ep} {

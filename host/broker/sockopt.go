@@ -61,18 +61,30 @@ func isIPSocket(fd int) bool {
 	return err == nil && (proto == unix.IPPROTO_TCP || proto == unix.IPPROTO_UDP)
 }
 
-// isUnixStream says whether fd is a unix stream socket, of which shutdown is all that a
-// guest may ask. Its control channel is none.
-func isUnixStream(fd int) bool {
+// isUnixConn says whether fd is a connection of unix sockets, of which shutdown is all that a
+// guest may ask: a stream, or packets if an end has a path. Its control channel is none.
+func isUnixConn(fd int) bool {
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	return err == nil && domain == unix.AF_UNIX && isStream(fd)
+	if err != nil || domain != unix.AF_UNIX {
+		return false
+	}
+	if isStream(fd) {
+		return true
+	}
+	typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	return err == nil && typ == unix.SOCK_SEQPACKET && !isListener(fd) && (hasPath(unix.Getsockname(fd)) || hasPath(unix.Getpeername(fd)))
+}
+
+func hasPath(a unix.Sockaddr, err error) bool {
+	u, ok := a.(*unix.SockaddrUnix)
+	return err == nil && ok && u.Name != "" && u.Name[0] != '@' // which stands for no name too
 }
 
 // socket calls use with the socket that the request is about: the one beside
 // the message, else that of field Handle.
 func (r *request) socket(use func(fd int) error) error {
 	if r.fd >= 0 {
-		if !isIPSocket(r.fd) && (r.msg.Op != abi.OpShut || !isUnixStream(r.fd)) {
+		if !isIPSocket(r.fd) && (r.msg.Op != abi.OpShut || !isUnixConn(r.fd)) {
 			return unix.ENOTSOCK
 		}
 		return use(r.fd)

@@ -52,6 +52,8 @@ func TestIPCFiles(t *testing.T)  { done(t, config(t, "pairs")) }
 func TestIPCKilled(t *testing.T) { done(t, config(t, "killed", "25")) }
 func TestIPCLocked(t *testing.T) { done(t, config(t, "locked")) }
 func TestIPCForged(t *testing.T) { done(t, config(t, "forged")) }
+func TestIPCRung(t *testing.T)   { done(t, config(t, "rung")) }
+func TestIPCMany(t *testing.T)   { done(t, config(t, "many")) }
 
 // TestIPCIdle: members that wait for each other sleep, and nothing wakes them.
 func TestIPCIdle(t *testing.T) {

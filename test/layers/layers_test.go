@@ -3,7 +3,9 @@
 package layers
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -83,6 +85,25 @@ func TestCommandIsSmall(t *testing.T) {
 		switch p {
 		case "net/http", "crypto/tls", "html/template", "encoding/xml":
 			t.Errorf("the noyau command is linked with %s", p)
+		}
+	}
+}
+
+// TestParkFunctions: a goroutine of the runtime's own files puts itself where others find and wake it
+// in the function that gopark calls when it has stopped. Until then it may be preempted,
+// and who wakes it would find one that does not wait.
+func TestParkFunctions(t *testing.T) {
+	files, err := filepath.Glob("../../runtime/*/_src/runtime/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), "gopark(nil,") {
+			t.Errorf("%s parks without a function", f)
 		}
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"noyau.dev/pvm"
 	"noyau.dev/test/internal/cases"
 )
@@ -421,4 +423,73 @@ func turns(args []string) {
 	until(n)
 	fmt.Println("done")
 	until(n + 1)
+}
+
+// rung: members are rung more often than there is room for in a connection, and take no byte
+// out since they read what was announced and no more, or wait for something else that is in
+// the same memory. The last ring counts as the first.
+func rung([]string) {
+	const times = 600
+	r, w, err := pvm.Pipe()
+	if err != nil {
+		cases.Die(err)
+	}
+	m := must(pvm.Share(128))
+	late, other := m.Uint32(0), m.Uint32(64)
+	polls := fork(func() {
+		w.Close()
+		fd, b := int(r.Fd()), make([]byte, times)
+		for got := 0; got < times; {
+			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); err != nil || n != 1 {
+				cases.Die("poll", n, err)
+			}
+			got += must(unix.Read(fd, b))
+		}
+	})
+	waits := fork(func() {
+		if err := m.Wait(late, 0); err != nil {
+			cases.Die(err)
+		}
+	})
+	for range times {
+		w.Write([]byte("x"))
+		other.Add(1)
+		m.Wake()
+		time.Sleep(time.Millisecond) // so that they sleep
+	}
+	late.Store(1)
+	m.Wake()
+	lost := time.AfterFunc(20*time.Second, func() { cases.Die("a ring is lost") })
+	wait(polls, 0)
+	wait(waits, 0)
+	lost.Stop()
+	fmt.Println("done")
+}
+
+// many: a pVM makes as many pairs as it gets, hears why there are no more, and closes all at once,
+// with nothing else to do. Then it gets as many again.
+func many([]string) {
+	count := 0
+	for round := range 2 {
+		var ends []*os.File
+		for {
+			a, b, err := pvm.Pair()
+			if errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EMFILE) {
+				break
+			} else if err != nil || len(ends) > 40_000 {
+				cases.Die(len(ends)/2, "pairs:", err)
+			}
+			ends = append(ends, a, b)
+		}
+		for _, f := range ends {
+			if err := f.Close(); err != nil {
+				cases.Die(err)
+			}
+		}
+		if round > 0 && len(ends) < count {
+			cases.Die(count/2, "pairs, and then", len(ends)/2)
+		}
+		count = len(ends)
+	}
+	fmt.Println("done")
 }

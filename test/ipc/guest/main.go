@@ -51,6 +51,7 @@ func answer(l net.Listener, n int) {
 		cases.Must(err)
 		go func() {
 			defer c.Close()
+			cases.Must(c.(*net.UnixConn).SetReadBuffer(100_000))
 			b, err := io.ReadAll(c)
 			cases.Must(err)
 			fmt.Fprintf(c, "got %s", b)
@@ -63,8 +64,11 @@ func dial(args []string) {
 	c, err := net.Dial("unix", args[0])
 	cases.Must(err)
 	cases.Check(c.RemoteAddr().String() == args[0], c.RemoteAddr())
+	cases.Must(c.(*net.UnixConn).SetWriteBuffer(100_000))
 	fmt.Fprint(c, args[1])
 	cases.Must(c.(*net.UnixConn).CloseWrite())
+	_, err = c.Write([]byte("too late"))
+	cases.Check(errors.Is(err, syscall.EPIPE), err)
 	b, err := io.ReadAll(c)
 	cases.Must(err)
 	fmt.Printf("%s\n", b)
@@ -118,6 +122,7 @@ func packets(args []string) {
 		_, err := fmt.Fprint(c, strings.Repeat("f", i%30), i)
 		cases.Must(err)
 	}
+	cases.Must(c.(*net.UnixConn).CloseWrite())
 	b := make([]byte, 64)
 	n, err := c.Read(b)
 	fmt.Println(string(b[:n]), err)
@@ -141,10 +146,10 @@ func packet([]string) {
 		want := fmt.Sprint(strings.Repeat("f", i%30), i)
 		cases.Check(err == nil && string(b[:n]) == want, string(b[:n]), want, err)
 	}
+	n, err := c.Read(b) // it sends no more, and still reads
+	cases.Check(n == 0 && err == io.EOF, n, err)
 	_, err = c.Write([]byte("answer"))
 	cases.Must(err)
-	n, err := c.Read(b)
-	cases.Check(n == 0 && err != nil, n, err)
 	cases.Must(p.Wait())
 	_, err = net.Dial("unix", path)
 	cases.Check(errors.Is(err, syscall.EPROTOTYPE), err)

@@ -8,6 +8,7 @@ package runtime
 // anywhere but in netpoll.
 
 import (
+	"internal/runtime/atomic"
 	"unsafe"
 )
 
@@ -139,16 +140,28 @@ func notetsleepg(n *note, ns int64) bool {
 		throw("notetsleepg: timeout not supported")
 	}
 	for n.key == 0 {
-		n.next = noteWaiters
-		noteWaiters = uintptr(unsafe.Pointer(n))
-		n.gp.set(gp)
 		// A goroutine that waits for a signal or for profile data waits for
 		// something outside: that is no deadlock.
 		netpollAdjustWaiters(1)
-		gopark(nil, nil, waitReasonZero, traceBlockGeneric, 1)
+		gopark(notePark, unsafe.Pointer(n), waitReasonZero, traceBlockGeneric, 1)
 		netpollAdjustWaiters(-1)
 	}
 	return true
+}
+
+// notePark runs on g0 when gp has stopped. Before, it may still be preempted: then nobody
+// must find it waiting. A signal handler may wake the note at any time.
+func notePark(gp *g, p unsafe.Pointer) bool {
+	n := (*note)(p)
+	n.next = noteWaiters
+	noteWaiters = uintptr(unsafe.Pointer(n))
+	n.gp.set(gp)
+	if atomic.Loaduintptr(&n.key) == 0 {
+		return true
+	}
+	n.gp = 0
+	noteUnlist(n)
+	return false
 }
 
 // noteReady makes ready the goroutines whose notes a signal handler woke.

@@ -173,10 +173,7 @@ func noyauWorker() {
 	for {
 		gp := noyauPin.waiting.ptr()
 		if gp == nil {
-			self := getg()
-			self.noyauNext = noyauPin.idle
-			noyauPin.idle.set(self)
-			gopark(nil, nil, waitReasonZero, traceBlockGeneric, 1)
+			gopark(noyauParkWorker, nil, waitReasonZero, traceBlockGeneric, 1)
 			continue
 		}
 		noyauPin.waiting = gp.noyauNext
@@ -184,6 +181,17 @@ func noyauWorker() {
 		noyauPin.answer(gp.noyauCall)
 		goready(gp, 1)
 	}
+}
+
+// noyauParkWorker runs on g0 when a worker has stopped. Before, it may still be preempted:
+// then nobody must find it idle, and there may be a call for it.
+func noyauParkWorker(gp *g, _ unsafe.Pointer) bool {
+	if noyauPin.waiting != 0 {
+		return false
+	}
+	gp.noyauNext = noyauPin.idle
+	noyauPin.idle.set(gp)
+	return true
 }
 
 // noyau_onStack reports whether one of the arguments points into the caller's stack.

@@ -129,12 +129,20 @@ func noyau_forgetWord(w *noyauWord) {
 //go:linkname noyau_parkWord internal/noyau/rt.parkWord
 func noyau_parkWord(w *noyauWord, old uint32) {
 	netpollGenericInit()
-	w.g.set(getg())
-	noyau_await(w, old)
+	w.old = old
 	netpollAdjustWaiters(1) // it waits for something outside: that is no deadlock
-	gopark(nil, nil, waitReasonZero, traceBlockGeneric, 1)
+	gopark(noyauParkWord, unsafe.Pointer(w), waitReasonZero, traceBlockGeneric, 1)
 	netpollAdjustWaiters(-1)
 	KeepAlive(w)
+}
+
+// noyauParkWord runs on g0 when gp has stopped. Before, it may still be preempted: then the
+// scheduler must not find the word changed, and make ready who does not wait.
+func noyauParkWord(gp *g, p unsafe.Pointer) bool {
+	w := (*noyauWord)(p)
+	w.g.set(gp)
+	noyau_await(w, w.old)
+	return true
 }
 
 func (w *noyauWord) changed() bool {
