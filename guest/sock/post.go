@@ -219,7 +219,9 @@ func (s *Socket) recvMember(h *hostSock, m *message) (int, linux.Errno) {
 	for !h.closed {
 		n, _, e := host.RecvFrom(h.fd, b, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC, nil)
 		if e != 0 {
-			return 0, e
+			// Nothing makes such a socket fail but what stands for it in a pVM that was just
+			// restored; there will be another.
+			return 0, linux.EAGAIN
 		}
 		if n > 0 {
 			if head := 1 + int(b[0]); head <= min(n, 1+maxUnixPath) {
