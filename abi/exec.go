@@ -28,6 +28,9 @@ const (
 	// ExecListener is the listening socket beside the message, of which the monitor has a
 	// name: a published port's, or that of a unix socket. Both have it then.
 	ExecListener
+	// ExecLike is what another descriptor of the child is, Handle: an ExecPipe or ExecSame. What the
+	// child writes to both stays in order.
+	ExecLike
 )
 
 // ExecAboutMax bounds what a guest tells a child of its about a listener.

@@ -99,7 +99,12 @@ func Start(c *Child) (pid uint32, errno linux.Errno) {
 		if d == nil && i > 2 {
 			continue
 		}
-		if e := s.file(uint64(i), d); e != 0 {
+		if i == 2 && s.piped && d == files[1] {
+			_, e = host.Request(abi.Msg{Op: abi.OpExecFile, A: s.number, B: 2, C: abi.ExecLike, Handle: 1})
+		} else {
+			e = s.file(uint64(i), d)
+		}
+		if e != 0 {
 			return 0, e
 		}
 	}
@@ -117,6 +122,7 @@ func Start(c *Child) (pid uint32, errno linux.Errno) {
 type starting struct {
 	number uint64
 	pumps  []*pump
+	piped  bool // standard output is a pipe
 }
 
 // text sends strings, in as many messages as are needed.
@@ -172,6 +178,7 @@ func (s *starting) file(n uint64, d *kernel.Desc) linux.Errno {
 	if e != 0 {
 		return e
 	}
+	s.piped = s.piped || n == 1
 	if d.Ready()&rt.Err != 0 && d.Queue() != nil { // broken: the child's is too, from the start
 		host.Close(r.FD)
 		host.Post(abi.Msg{Op: abi.OpUnshare, A: abi.ShareNowhere, B: r.A})

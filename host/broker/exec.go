@@ -168,6 +168,17 @@ func doExecFile(r *request) (reply, error) {
 		f.About = append([]byte{}, r.payload...)
 		x.Files[n] = f
 		return reply{}, nil
+	case abi.ExecLike:
+		like, ok := x.Files[r.msg.Handle]
+		if !ok || like.FD < 0 || like.listener != nil {
+			return reply{}, unix.EINVAL
+		}
+		if f.FD, err = unix.FcntlInt(uintptr(like.FD), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return reply{}, err
+		}
+		f.Pair, f.Std, like.Alone = like.Pair, like.Std, false
+		x.Files[r.msg.Handle], x.Files[n] = like, f
+		return reply{}, nil
 	case abi.ExecPipe:
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {

@@ -101,7 +101,18 @@ func TestExecRequests(t *testing.T) {
 	g.refused(unix.EINVAL, file(0, abi.ExecNull, 0), nil) // twice
 	unix.Close(st[0])
 	unix.Close(st[1])
-	for fd := uint64(1); fd < abi.ExecFilesMax; fd++ {
+	like := func(fd uint64, of uint32) abi.Msg {
+		return abi.Msg{Op: abi.OpExecFile, A: n, B: fd, C: abi.ExecLike, Handle: of}
+	}
+	g.refused(unix.EINVAL, like(1, 7), nil) // there is none
+	g.refused(unix.EINVAL, like(1, 1), nil) // itself
+	g.must(file(3, abi.ExecNull, 0), nil)
+	g.refused(unix.EINVAL, like(1, 3), nil) // nothing
+	a := g.must(file(1, abi.ExecPipe, 0), nil)
+	unix.Close(a.fd)
+	g.must(like(2, 1), nil)
+	g.refused(unix.EINVAL, like(2, 1), nil) // twice
+	for fd := uint64(4); fd < abi.ExecFilesMax; fd++ {
 		if a := g.must(file(fd, abi.ExecPipe, 0), nil); a.fd >= 0 {
 			unix.Close(a.fd)
 		} else {

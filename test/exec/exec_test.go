@@ -81,7 +81,7 @@ func TestExec(t *testing.T) {
 	for _, c := range []struct{ name, input string }{
 		{"run", ""}, {"helper", ""}, {"pipes", ""}, {"files", ""}, {"signals", ""}, {"extra", ""}, {"deaf", ""},
 		{"nested", ""}, {"refused", ""}, {"large", ""}, {"parallel", ""}, {"wait", ""}, {"inherit", "some input\n"},
-		{"orphan", ""}, {"deathsig", ""}, {"closed", ""}, {"streams", "more\n"}, {"killed", ""}, {"groups", ""}, {"listener", ""},
+		{"orphan", ""}, {"deathsig", ""}, {"closed", ""}, {"streams", "more\n"}, {"order", ""}, {"killed", ""}, {"groups", ""}, {"listener", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			want := runNative(t, c.input, c.name)

@@ -24,7 +24,7 @@ func main() {
 	cases.Run(map[string]func(args []string){
 		"run": run, "helper": helper, "pipes": pipes, "files": files, "signals": signals, "extra": extra, "deaf": deaf,
 		"nested": nested, "refused": refused, "large": large, "bomb": bomb, "parallel": parallel, "wait": wait,
-		"inherit": inherit, "orphan": orphan, "deathsig": deathsig, "closed": closed, "many": many, "streams": streams, "killed": killed, "groups": groups, "listener": listener, "handover": handover,
+		"inherit": inherit, "orphan": orphan, "deathsig": deathsig, "closed": closed, "many": many, "streams": streams, "order": order, "both": both, "killed": killed, "groups": groups, "listener": listener, "handover": handover,
 
 		// What children do.
 		"echo": echo, "cat": cat, "exit": exit, "die": die, "given": given, "ids": ids, "tree": tree, "group0": group0, "sleep": sleep, "term": term, "fill": fill, "write3": write3, "fork": again, "late": late,
@@ -89,6 +89,46 @@ func cat([]string) {
 }
 
 // pipes moves much through a child, both ways at once.
+// order: what a child writes to two descriptors that are one file of its parent's stays in
+// order.
+func order([]string) {
+	var want strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&want, "out %d\nerr %d\n", i, i)
+	}
+	got, err := self("both").CombinedOutput()
+	cases.Check(err == nil && string(got) == want.String(), len(got), err)
+	f, err := os.CreateTemp("", "order")
+	cases.Must(err)
+	c := self("both")
+	c.Stdout, c.Stderr = f, f
+	cases.Must(c.Run())
+	got, err = os.ReadFile(f.Name())
+	cases.Check(err == nil && string(got) == want.String(), len(got), err)
+	// One of them is closed, and the other not.
+	c = self("both", "close")
+	out, err := c.StdoutPipe()
+	cases.Must(err)
+	c.Stderr = c.Stdout
+	cases.Must(c.Start())
+	got, err = io.ReadAll(out)
+	cases.Check(err == nil && string(got) == want.String()+"last", len(got), err)
+	cases.Must(c.Wait())
+	fmt.Println("done")
+}
+
+func both(args []string) {
+	for i := range 300 {
+		fmt.Fprintf(os.Stdout, "out %d\n", i)
+		fmt.Fprintf(os.Stderr, "err %d\n", i)
+	}
+	if len(args) > 0 {
+		cases.Must(os.Stdout.Close())
+		time.Sleep(20 * time.Millisecond)
+		fmt.Fprint(os.Stderr, "last")
+	}
+}
+
 func pipes([]string) {
 	c := self("cat")
 	in, err := c.StdinPipe()

@@ -321,7 +321,7 @@ func programs(args []string) {
 		cmd = exec.Command(args[0], "echo")
 	}
 	in, out := must(cmd.StdinPipe()), bufio.NewReader(must(cmd.StdoutPipe()))
-	cmd.Stderr = os.Stderr
+	cmd.Stderr = cmd.Stdout // one pipe
 	r, w := must2(os.Pipe())
 	cmd.ExtraFiles = []*os.File{r}
 	cases.Must(cmd.Start())
@@ -363,7 +363,8 @@ func programs(args []string) {
 func echo([]string) {
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
-		fmt.Println("echo", in.Text())
+		fmt.Fprint(os.Stderr, "echo ")
+		fmt.Println(in.Text())
 	}
 	s, err := bufio.NewReader(os.NewFile(3, "extra")).ReadString('\n')
 	if err != nil {
