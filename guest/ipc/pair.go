@@ -127,9 +127,7 @@ func (c *End) Read(p []byte) (int, linux.Errno) {
 		rt.Unpin()
 		switch {
 		case e == 0:
-			if u, e := used(c.in.tail.Load(), c.in.head.Load()); e == 0 && u <= ringQuiet {
-				c.pull(&c.in.room)
-			}
+			c.pull(&c.in.room)
 			if total += n; total < len(p) && n == ringPiece && !c.packets {
 				continue
 			}

@@ -52,6 +52,7 @@ func TestIPCFiles(t *testing.T)  { done(t, config(t, "pairs")) }
 func TestIPCKilled(t *testing.T) { done(t, config(t, "killed", "25")) }
 func TestIPCLocked(t *testing.T) { done(t, config(t, "locked")) }
 func TestIPCForged(t *testing.T) { done(t, config(t, "forged")) }
+func TestIPCLittle(t *testing.T) { done(t, config(t, "little")) }
 func TestIPCRung(t *testing.T)   { done(t, config(t, "rung")) }
 func TestIPCMany(t *testing.T)   { done(t, config(t, "many")) }
 

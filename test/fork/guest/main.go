@@ -30,7 +30,7 @@ func main() {
 		"orphan": orphan, "wild": wild, "listen": listen, "crash": crash, "dead": dead, "groups": groups, "time": timing, "idle": idle, "ipc": ipc, "count": count, "files": files, "udp": udp, "template": template, "trip": trip,
 		"ahead": ahead, "crowd": crowd, "leak": leak, "together": together, "storm": storm,
 		"links": links, "links-narrow": linksNarrow, "signal-trip": signalTrip,
-		"killed": killed, "forged": forged, "pairs": pairFiles, "locked": locked, "idle-pairs": idlePairs, "turns": turns, "rung": rung, "many": many,
+		"killed": killed, "forged": forged, "pairs": pairFiles, "locked": locked, "idle-pairs": idlePairs, "turns": turns, "little": little, "rung": rung, "many": many,
 	})
 }
 

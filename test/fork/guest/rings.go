@@ -395,6 +395,54 @@ func idlePairs([]string) {
 	select {}
 }
 
+// little: a writer that waits for room goes on when there is enough for what is left, however
+// little was read, in another member and in its own.
+func little([]string) {
+	for _, forks := range []bool{false, true} {
+		r, w, err := pvm.Pipe()
+		if err != nil {
+			cases.Die(err)
+		}
+		q := must(pvm.NewQueue())
+		const more = 16 << 10
+		p := make([]byte, 1<<20)
+		w.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+		full, err := w.Write(p) // the room that there is
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			cases.Die("full:", err)
+		}
+		w.SetWriteDeadline(time.Time{})
+		write := func() {
+			if _, err := w.Write(p[:more]); err != nil {
+				cases.Die(err)
+			}
+			if err := q.Send([]byte("written")); err != nil {
+				cases.Die(err)
+			}
+		}
+		pid := 0
+		if forks {
+			pid = fork(write)
+		} else {
+			go write()
+		}
+		time.Sleep(20 * time.Millisecond) // it sleeps
+		if _, err := io.ReadFull(r, p[:2*more]); err != nil {
+			cases.Die(err)
+		}
+		if n, err := q.Receive(p); err != nil || string(p[:n]) != "written" {
+			cases.Die(n, err)
+		}
+		if _, err := io.ReadFull(r, p[:full-more]); err != nil {
+			cases.Die(err)
+		}
+		if forks {
+			wait(pid, 0)
+		}
+	}
+	fmt.Println("done")
+}
+
 // turns has two members change a number by turns, after a line of standard input. Then
 // they stay, so that they can be looked at.
 func turns(args []string) {
