@@ -144,6 +144,12 @@ func (s *Socket) hostSend(h *hostSock, p []byte, flags int) (int, linux.Errno) {
 	return n, e
 }
 
+// standsIn reports whether e is of what stands for a datagram socket in a pVM that was just
+// restored: there will be another. One of the host's that is not connected has no such error.
+func (h *hostSock) standsIn(e linux.Errno) bool {
+	return e == linux.ECONNRESET && h.s.d != nil && !h.to
+}
+
 // probe asks the host whether there is something to receive. Errors that the
 // question brings to light are kept for the next call.
 func (h *hostSock) probe(s *Socket) uint32 {
@@ -155,7 +161,7 @@ func (h *hostSock) probe(s *Socket) uint32 {
 	}
 	n, e := host.Recv(h.fd, h.sa[:1], linux.MSG_PEEK)
 	switch {
-	case e == linux.EAGAIN, e != 0 && s.isUnix() && s.d != nil: // see recvMember
+	case e == linux.EAGAIN, h.standsIn(e):
 		return 0
 	case e != 0:
 		s.err.Store(uint32(e))

@@ -154,6 +154,9 @@ func (s *Socket) hostRecvFrom(h *hostSock, m *message) (int, linux.Errno) {
 	}
 	sa := h.sa[:]
 	n, salen, e := host.RecvFrom(h.fd, m.p, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC, sa)
+	if h.standsIn(e) {
+		e = linux.EAGAIN
+	}
 	if e != 0 {
 		return 0, e
 	}

@@ -218,10 +218,11 @@ func (s *Socket) recvMember(h *hostSock, m *message) (int, linux.Errno) {
 	defer h.mu.Unlock()
 	for !h.closed {
 		n, _, e := host.RecvFrom(h.fd, b, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC, nil)
+		if h.standsIn(e) {
+			e = linux.EAGAIN
+		}
 		if e != 0 {
-			// Nothing makes such a socket fail but what stands for it in a pVM that was just
-			// restored; there will be another.
-			return 0, linux.EAGAIN
+			return 0, e
 		}
 		if n > 0 {
 			if head := 1 + int(b[0]); head <= min(n, 1+maxUnixPath) {
