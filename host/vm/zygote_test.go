@@ -210,12 +210,14 @@ func kill(t *testing.T, pid int) {
 	dead(t, pid)
 }
 
-// dead waits until a process has ended, reaped or not.
+// dead waits until a process has ended with all its threads, reaped or not: only then are its
+// descriptors closed.
 func dead(t *testing.T, pid int) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil || strings.Contains(string(b), ") Z ") {
+		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if err != nil || strings.Contains(string(b), ") Z ") && len(threads) <= 1 {
 			return
 		}
 		if time.Now().After(end) {
