@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -42,6 +43,9 @@ func newPs() *cobra.Command {
 			f, err := parseFormat(spec)
 			if err != nil {
 				return err
+			}
+			if tree && (all || quiet || full || spec != "table") {
+				return &exitCode{exitError, errors.New("--tree has a form of its own: -a, -q, --no-trunc and --format cannot be used with it")}
 			}
 			d, err := state.Open()
 			if err != nil {

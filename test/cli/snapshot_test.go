@@ -249,6 +249,9 @@ func TestPreforkExample(t *testing.T) {
 	port := freePort(t)
 	u.ok("run", "-d", "--name", "pre", "--stop-timeout", "60", "-p", "127.0.0.1:"+port+":8080", "../../examples/prefork", "-workers", "2")
 	eventually(t, "the server answers", func() bool { return strings.HasPrefix(get("http://127.0.0.1:"+port+"/"), "process") })
+	for _, other := range []string{"-a", "-q", "--no-trunc", "--format=json"} {
+		u.fails(125, []string{"ps", "--tree", other}, "--tree has a form of its own")
+	}
 	pid := strings.TrimSpace(u.ok("fork", "pre"))
 	time.Sleep(100 * time.Millisecond) // a copy that is at a loss ends soon
 	members := func() map[string]string {
