@@ -371,10 +371,7 @@ func TestManyHandles(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to string) {
 		c := config(t, from, "count")
 		pvms.Publish(&c)
-		var out *bufio.Reader
-		c.Stdout, out = pvms.Pipe(t)
-		i := pvms.Start(t, c)
-		pvms.Expect(t, out, 1, "serving")
+		i := ready(t, c, "serving")
 		for range 60 {
 			conn, err := net.Dial("tcp", i.Info().Ports[0].Host)
 			if err != nil {

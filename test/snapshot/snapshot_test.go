@@ -46,13 +46,18 @@ func pairs(t *testing.T, f func(t *testing.T, from, to string)) {
 	}
 }
 
-// save runs a guest until it says ready and makes a snapshot of it, which ends it.
-func save(t testing.TB, c monitor.Config, ready string) string {
+// ready runs a guest until it says this.
+func ready(t testing.TB, c monitor.Config, word string) *monitor.Instance {
 	t.Helper()
-	var out *bufio.Reader
-	c.Stdout, out = pvms.Pipe(t)
-	i := pvms.Start(t, c)
-	pvms.Expect(t, out, 1, ready)
+	i, out := begin(t, c)
+	pvms.Expect(t, out, 1, word)
+	return i
+}
+
+// save runs a guest until it says word and makes a snapshot of it, which ends it.
+func save(t testing.TB, c monitor.Config, word string) string {
+	t.Helper()
+	i := ready(t, c, word)
 	f := filepath.Join(t.TempDir(), "snapshot")
 	if err := i.Snapshot(t.Context(), f, monitor.SnapshotOptions{}); err != nil {
 		t.Fatal(err)
@@ -104,10 +109,7 @@ func TestServer(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to string) {
 		c := config(t, from, "count")
 		pvms.Publish(&c)
-		var out *bufio.Reader
-		c.Stdout, out = pvms.Pipe(t)
-		i := pvms.Start(t, c)
-		pvms.Expect(t, out, 1, "serving")
+		i := ready(t, c, "serving")
 		for range 5 {
 			answer(t, i)
 		}
@@ -188,10 +190,7 @@ func TestSparse(t *testing.T) {
 }
 
 func sparse(t *testing.T, c monitor.Config, isolation string) {
-	var out *bufio.Reader
-	c.Stdout, out = pvms.Pipe(t)
-	i := pvms.Start(t, c)
-	pvms.Expect(t, out, 1, "ready")
+	i := ready(t, c, "ready")
 	written := func() (n int) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", i.Info().Pid))
 		if err != nil {
@@ -212,7 +211,7 @@ func sparse(t *testing.T, c monitor.Config, isolation string) {
 	}
 	i.Kill()
 	i.Wait()
-	_, out = restore(t, c, isolation, file)
+	_, out := restore(t, c, isolation, file)
 	pvms.Expect(t, out, 1, "done")
 }
 
@@ -222,10 +221,7 @@ func TestFileTooLarge(t *testing.T) {
 	pvms.Isolations(t, func(t *testing.T, isolation string) {
 		c := config(t, isolation, "count")
 		pvms.Publish(&c)
-		var out *bufio.Reader
-		c.Stdout, out = pvms.Pipe(t)
-		i := pvms.Start(t, c)
-		pvms.Expect(t, out, 1, "serving")
+		i := ready(t, c, "serving")
 		var old unix.Rlimit
 		if err := unix.Prlimit(i.Info().Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 256 << 10, Max: unix.RLIM_INFINITY}, &old); err != nil {
 			t.Fatal(err)
@@ -274,10 +270,7 @@ func TestImageChanged(t *testing.T) {
 				}
 			}
 			build(b)
-			var out *bufio.Reader
-			c.Stdout, out = pvms.Pipe(t)
-			i := pvms.Start(t, c)
-			pvms.Expect(t, out, 1, "serving")
+			i := ready(t, c, "serving")
 			file := filepath.Join(dir, "snapshot")
 			build(append([]byte("x"), b...))
 			if err := i.Snapshot(t.Context(), file, monitor.SnapshotOptions{}); err == nil || !strings.Contains(err.Error(), "is not the image that the pVM runs") {
@@ -327,10 +320,7 @@ func TestConnection(t *testing.T) {
 	pairs(t, func(t *testing.T, from, to string) {
 		c := config(t, from, "connection")
 		pvms.Publish(&c)
-		var out *bufio.Reader
-		c.Stdout, out = pvms.Pipe(t)
-		i := pvms.Start(t, c)
-		pvms.Expect(t, out, 1, "listening")
+		i := ready(t, c, "listening")
 		echo := func(i *monitor.Instance) net.Conn {
 			var d net.Conn
 			var err error
