@@ -89,10 +89,8 @@ func openExecs(c *Config, self *os.File) (map[string]*executable, error) {
 		var err error
 		e := &executable{name: name, image: x.Image}
 		if x.self() {
-			var fd int
-			if fd, err = unix.FcntlInt(fdOf(self), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-				e.file, e.image = os.NewFile(uintptr(fd), self.Name()), c.Image
-			}
+			e.image = c.Image
+			e.file, err = duplicate(self)
 		} else {
 			e.file, err = os.Open(x.Image)
 		}
