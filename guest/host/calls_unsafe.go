@@ -27,7 +27,7 @@ func result(r uintptr, e uint32) (int, linux.Errno) {
 // Recv receives from a socket; 0 bytes and no error is the end of a stream.
 // flags are MSG_PEEK, MSG_TRUNC …
 func Recv(handle int32, p []byte, flags int) (int, linux.Errno) {
-	if n, e, ok := take(handle, p, flags&linux.MSG_PEEK != 0); ok {
+	if n, e, ok := take(handle, p, flags); ok {
 		return n, e
 	}
 	return result(rt.HostCall(abi.CallRecv, uintptr(handle), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),

@@ -56,20 +56,20 @@ func TestRingStream(t *testing.T) {
 		t.Fatal("only handle 70 is part of the ring")
 	}
 	b := make([]byte, 4)
-	if _, e, ok := take(70, b, false); !ok || e != linux.EAGAIN {
+	if _, e, ok := take(70, b, 0); !ok || e != linux.EAGAIN {
 		t.Errorf("nothing to receive: %v, %v", e, ok)
 	}
 	setRingBit(base, abi.VMRingReadable, 70, true)
-	if _, _, ok := take(70, b, false); ok {
+	if _, _, ok := take(70, b, 0); ok {
 		t.Error("the monitor is not asked for what is there")
 	}
 	fillSlot(base, 3, 70, []byte("hello, world"))
-	if n, _, ok := take(70, b, true); !ok || string(b[:n]) != "hell" {
+	if n, _, ok := take(70, b, linux.MSG_PEEK); !ok || string(b[:n]) != "hell" {
 		t.Errorf("peek: %q, %v", b[:n], ok)
 	}
 	var got []byte
 	for {
-		n, _, ok := take(70, b, false)
+		n, _, ok := take(70, b, 0)
 		if !ok {
 			break
 		}
@@ -80,11 +80,11 @@ func TestRingStream(t *testing.T) {
 	}
 	// What is closed with data in its slot leaves nothing to the next of its number.
 	fillSlot(base, 3, 70, []byte("old"))
-	take(70, b[:1], false)
+	take(70, b[:1], 0)
 	unbatch(70)
 	Batch(70, false)
 	fillSlot(base, 3, 70, []byte("new"))
-	if n, _, _ := take(70, b, false); string(b[:n]) != "new" {
+	if n, _, _ := take(70, b, 0); string(b[:n]) != "new" {
 		t.Errorf("got %q", b[:n])
 	}
 }

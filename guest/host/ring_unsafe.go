@@ -113,8 +113,9 @@ func left(base, i uintptr) (data []byte, done *uint32) {
 }
 
 // take receives from the slot that the monitor has filled for handle, or finds
-// that there is nothing to receive. ok is false if a call must find out.
-func take(handle int32, p []byte, peek bool) (n int, errno linux.Errno, ok bool) {
+// that there is nothing to receive. flags are those of Recv. ok is false if a call must find
+// out.
+func take(handle int32, p []byte, flags int) (n int, errno linux.Errno, ok bool) {
 	if vmInfo() == 0 {
 		return 0, 0, false
 	}
@@ -128,8 +129,12 @@ func take(handle int32, p []byte, peek bool) (n int, errno linux.Errno, ok bool)
 	if !ok {
 		return 0, linux.EAGAIN, !ringBit(base, abi.VMRingReadable, handle)
 	}
+	peek := flags&linux.MSG_PEEK != 0
 	if ringBit(base, abi.VMRingDatagrams, handle) {
-		n, _, _ = takeDatagram(base, i, p, nil, peek)
+		n, total, _ := takeDatagram(base, i, p, nil, peek)
+		if flags&linux.MSG_TRUNC != 0 {
+			n = total
+		}
 		return n, 0, true
 	}
 	data, done := left(base, i)
