@@ -43,8 +43,22 @@ type hostSock struct {
 
 // attach makes fd the host's socket of s. netMu is held.
 func (s *Socket) attach(fd int32, name uint32) (*hostSock, linux.Errno) {
+	h, e := s.watchHost(fd, name, 0)
+	if e != 0 {
+		return nil, e
+	}
+	if s.st.Load() != stListen && !s.mayShare() {
+		host.Batch(fd, s.d != nil || s.isRecord())
+	}
+	s.host.Store(h)
+	return h, 0
+}
+
+// watchHost has events of fd be those of s: only these, if only is not 0. It closes fd if it cannot.
+// netMu is held.
+func (s *Socket) watchHost(fd int32, name, only uint32) (*hostSock, linux.Errno) {
 	h := &hostSock{s: s, fd: fd, name: name}
-	h.src.Notify = h.event
+	h.src.Notify, h.src.Only = h.event, only
 	if pd := s.pd.Load(); pd != 0 {
 		rt.SetPD(&h.src, rt.PD(pd))
 	}
@@ -55,10 +69,6 @@ func (s *Socket) attach(fd int32, name uint32) (*hostSock, linux.Errno) {
 		host.Close(fd)
 		return nil, linux.Errno(e)
 	}
-	if s.st.Load() != stListen && !s.mayShare() {
-		host.Batch(fd, s.d != nil || s.isRecord())
-	}
-	s.host.Store(h)
 	return h, 0
 }
 
@@ -290,11 +300,7 @@ func republish() {
 	}
 	before.listeners, before.datagrams, before.names, before.old = nil, nil, nil, nil
 	for _, s := range names {
-		again := s.announceAs
-		if s.d != nil {
-			again = s.announceDgram
-		}
-		if e := again(1); e != 0 {
+		if e := s.announceAs(1); e != 0 {
 			s.err.Store(uint32(e))
 		}
 	}

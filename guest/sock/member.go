@@ -34,16 +34,19 @@ func outside(name string) (string, linux.Errno) {
 	return clean(name), 0 // a directory that is another member's
 }
 
-// announced are the listeners that have one of the host's. netMu guards it.
+// announced are the listeners and datagram sockets that have one of the host's. netMu guards it.
 var announced = map[*Socket]struct{}{}
 
-// announce lets other members find s, which listens.
+// announce lets other members find s, which listens, or gets datagrams and was just bound.
 func (s *Socket) announce() linux.Errno { return s.announceAs(0) }
 
 // announceAs does it, again if again is 1.
 func (s *Socket) announceAs(again uint64) linux.Errno {
 	if !hasNames() {
 		return 0
+	}
+	if s.d != nil {
+		return s.announceDgram(again)
 	}
 	name, e := outside(s.u.name)
 	var r host.Reply
@@ -141,13 +144,7 @@ func (s *Socket) dialMember(name string, none linux.Errno) linux.Errno {
 
 // hostRecord receives a packet.
 func (s *Socket) hostRecord(h *hostSock, m *message) (int, linux.Errno) {
-	if len(m.p) == 0 {
-		return 0, 0
-	}
-	if e := s.takeErr(); e != 0 {
-		return 0, e
-	}
-	n, _, e := host.RecvFrom(h.fd, m.p, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC, nil)
+	n, e := s.hostRecv(h, m.p, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC)
 	if e != 0 {
 		return 0, e
 	}

@@ -71,9 +71,10 @@ func (s *Socket) recv(m *message) (int, linux.Errno) {
 	if s.d != nil {
 		n, e := s.recvDgram(m)
 		if e == linux.EAGAIN {
-			if h := s.host.Load(); h != nil && s.isUnix() {
-				return s.recvMember(h, m)
-			} else if h != nil {
+			if h := s.host.Load(); h != nil {
+				if s.isUnix() {
+					return s.recvMember(h, m)
+				}
 				return s.hostRecvFrom(h, m)
 			}
 		}

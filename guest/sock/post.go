@@ -23,10 +23,10 @@ type route struct {
 	h    *hostSock
 }
 
-// announceDgram lets other members find s, which has just been bound.
+// announceDgram is announceAs for a datagram socket.
 func (s *Socket) announceDgram(again uint64) linux.Errno {
 	st := s.st.Load()
-	if !hasNames() || isChannel(s.u.name) || st == stClosed {
+	if isChannel(s.u.name) || st == stClosed {
 		return 0
 	}
 	name, e := outside(s.u.name)
@@ -141,23 +141,15 @@ func (s *Socket) routeTo(name string) (*hostSock, linux.Errno) {
 		drop(&r)
 		return nil, e
 	}
-	h := &hostSock{s: s, fd: r.FD}
-	h.src.Notify, h.src.Only = h.event, rt.Out
 	netMu.Lock()
 	if s.st.Load() == stClosed {
 		netMu.Unlock()
 		drop(&r)
 		return nil, linux.EBADF
 	}
-	if pd := s.pd.Load(); pd != 0 {
-		rt.SetPD(&h.src, rt.PD(pd))
-	}
-	if s.q.Watched() {
-		h.slow()
-	}
-	if e := linux.Errno(rt.Watch(h.fd, &h.src)); e != 0 {
+	h, e := s.watchHost(r.FD, 0, rt.Out)
+	if e != 0 {
 		netMu.Unlock()
-		drop(&r)
 		return nil, e
 	}
 	s.u.routes = append([]route{{name, h}}, s.u.routes...)
@@ -217,7 +209,7 @@ func (s *Socket) recvMember(h *hostSock, m *message) (int, linux.Errno) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for !h.closed {
-		n, _, e := host.RecvFrom(h.fd, b, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC, nil)
+		n, e := host.Recv(h.fd, b, m.flags&linux.MSG_PEEK|linux.MSG_TRUNC)
 		if h.standsIn(e) {
 			e = linux.EAGAIN
 		}

@@ -83,7 +83,7 @@ func (s *Socket) bindUnix(sa []byte) linux.Errno {
 			return e
 		}
 		if s.d != nil {
-			if e := s.announceDgram(0); e != 0 {
+			if e := s.announce(); e != 0 {
 				kernel.SocketNames.UnbindSocket(name, s)
 				netMu.Lock()
 				s.u.name = ""
@@ -95,7 +95,7 @@ func (s *Socket) bindUnix(sa []byte) linux.Errno {
 	}
 	e = s.bindTable(name)
 	for s.d != nil && e == 0 {
-		if e = s.announceDgram(0); e == 0 {
+		if e = s.announce(); e == 0 {
 			break
 		}
 		netMu.Lock()
